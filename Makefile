@@ -1,0 +1,45 @@
+# Every command of the project, for people and for .ci/run. `make` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One profile for the extension and the Rust tests, so that dependencies are built once.
+CARGO_FLAGS := --release --locked
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-rust test-python lint format bench clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: python/requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r python/requirements-dev.txt
+	touch $@
+
+build: $(VENV)/.ready ## build the Python package into .venv
+	cd python && ../$(BIN)/maturin develop $(CARGO_FLAGS) --quiet
+
+demo: build ## compress and search 10,000 real sentence embeddings; writes target/demo.html
+	$(BIN)/python examples/definitions/demo.py
+
+test: lint test-rust test-python ## everything that must hold: format, lints, Rust, docs, Python, stubs
+
+test-rust: ## Rust unit, integration and documentation tests
+	cargo test $(CARGO_FLAGS) --package picopq
+	PICOPQ_KERNELS=scalar cargo test $(CARGO_FLAGS) --package picopq --lib
+	PICOPQ_KERNELS=avx2 cargo test $(CARGO_FLAGS) --package picopq --lib
+
+test-python: build ## Python tests, among them the comparison with nanopq and the stub check
+	cd python && ../$(BIN)/python -m pytest
+
+lint: ## formatting, lints and documentation, warnings as errors
+	cargo fmt --all --check
+	PYO3_PYTHON=$(PYTHON) cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --package picopq --no-deps --quiet
+
+format: ## format the Rust code
+	cargo fmt --all
+
+clean: ## remove everything that was built
+	cargo clean
+	rm -rf $(VENV)

@@ -1,0 +1,167 @@
+//! Everything a caller or a file can get wrong, as one enum whose fields carry the numbers.
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Fields name the argument, what came and what was wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A vector, table or code has another width than the model.
+    #[error("dimension mismatch: model has {expected}, {argument} has {got}")]
+    DimensionMismatch {
+        /// The argument at fault.
+        argument: &'static str,
+        /// What the model has.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A flat array does not hold the number of elements that its shape asks for.
+    #[error("length mismatch: {argument} has {got} elements, wanted {expected}")]
+    LengthMismatch {
+        /// The argument at fault.
+        argument: &'static str,
+        /// Elements wanted.
+        expected: usize,
+        /// Elements that came.
+        got: usize,
+    },
+    /// The dimension cannot be cut into `m` equal sub-spaces.
+    #[error(
+        "dimension {dim} cannot be cut into {m} equal sub-spaces: the nearest divisors are {nearest:?}"
+    )]
+    NotDivisible {
+        /// Dimension of the vectors.
+        dim: usize,
+        /// Sub-spaces asked for.
+        m: usize,
+        /// The divisors of `dim` on either side of `m`.
+        nearest: Vec<usize>,
+    },
+    /// Training needs more rows than codewords.
+    #[error("too few training vectors: {rows} rows for ks = {ks}, wanted more rows than codewords")]
+    TooFewRows {
+        /// Rows that came.
+        rows: usize,
+        /// Codewords asked for.
+        ks: usize,
+    },
+    /// A scalar argument is outside its range.
+    #[error("{argument} = {got} is out of range: wanted {wanted}")]
+    OutOfRange {
+        /// The argument at fault.
+        argument: &'static str,
+        /// What came.
+        got: u64,
+        /// The range, in words.
+        wanted: &'static str,
+    },
+    /// An input holds NaN or an infinity.
+    #[error(
+        "{argument} has {count} value(s) that are NaN or infinite, the first at row {row}, column {column}"
+    )]
+    NonFinite {
+        /// The argument at fault.
+        argument: &'static str,
+        /// Row of the first such value.
+        row: usize,
+        /// Column of the first such value.
+        column: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A finite value is so large that squared distances would overflow f32.
+    #[error(
+        "{argument} has a value too large for f32 distances at row {row}, column {column}: the limit at dimension {dim} is {limit}"
+    )]
+    TooLarge {
+        /// The argument at fault.
+        argument: &'static str,
+        /// Row of the first such value.
+        row: usize,
+        /// Column of the first such value.
+        column: usize,
+        /// Dimension of the vectors.
+        dim: usize,
+        /// Largest magnitude allowed, rounded down to an integer.
+        limit: u64,
+    },
+    /// A code names a codeword that does not exist.
+    #[error(
+        "code {code} at row {row}, sub-space {sub_space} is out of range: there are {ks} codewords"
+    )]
+    CodeOutOfRange {
+        /// The code.
+        code: u64,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        sub_space: usize,
+        /// Codewords in a sub-space.
+        ks: usize,
+    },
+    /// The initial codewords of a training do not have the shape `(m, ks, ds)`.
+    #[error("initial codewords have {got} elements, wanted m * ks * ds = {expected}")]
+    InitialCodewords {
+        /// Elements wanted.
+        expected: usize,
+        /// Elements that came.
+        got: usize,
+    },
+    /// A size does not fit the address space.
+    #[error("size overflow: {what} does not fit this machine's address space")]
+    SizeOverflow {
+        /// What was to be sized.
+        what: &'static str,
+    },
+    /// The allocator refused.
+    #[error("out of memory: {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// What they were for.
+        what: &'static str,
+    },
+    /// A decomposition of linear algebra did not converge.
+    #[error("the {what} did not converge")]
+    NoConvergence {
+        /// The decomposition.
+        what: &'static str,
+    },
+    /// `PICOPQ_KERNELS` asks for kernels that this build or processor lacks.
+    #[error("PICOPQ_KERNELS = {requested:?} is not available here: this processor has {available}")]
+    KernelsUnavailable {
+        /// The variable's value.
+        requested: String,
+        /// The levels that can be chosen.
+        available: String,
+    },
+    /// The task was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A vector of `len` copies of `value`, or [`Error::OutOfMemory`] where the allocator refuses.
+pub(crate) fn filled<T: Clone>(len: usize, value: T, what: &'static str) -> Result<Vec<T>> {
+    let mut out = with_capacity(len, what)?;
+    out.resize(len, value);
+    Ok(out)
+}
+
+/// An empty vector with room for `len` elements, or [`Error::OutOfMemory`].
+pub(crate) fn with_capacity<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(len)
+        .map_err(|_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()), what })?;
+    Ok(out)
+}
+
+/// The product of `factors`, or [`Error::SizeOverflow`].
+pub(crate) fn size(factors: &[usize], what: &'static str) -> Result<usize> {
+    factors
+        .iter()
+        .try_fold(1_usize, |product, &factor| product.checked_mul(factor))
+        .filter(|&product| product <= isize::MAX as usize / size_of::<f64>())
+        .ok_or(Error::SizeOverflow { what })
+}

@@ -1,0 +1,169 @@
+//! AVX2 and FMA: lanes are rows, codewords are broadcast.
+//!
+//! ```text
+//! for each 24 rows of the tile (3 registers):
+//!     for each chunk of 8 codewords, in two halves of 4 (12 accumulators):
+//!         acc[j] = |c_j|^2 + |x|^2;  for d: acc[j] += x_d * weight[d][j]
+//!         t = max(0, min over j acc[j])
+//!         where t < best: best = t, best_chunk = chunk          (strict: lowest chunk wins)
+//!     for each row: measure the 8 codewords of its best chunk again, in the same order of
+//!         operations, and take the first that equals best       (lowest index wins)
+//! ```
+//! Bound: ds FMA per distance and lane, two registers a cycle; the minimum works on integers
+//! (non-negative floats order as i32), beside the FMA pipes. Difference sums cost a subtraction
+//! more per dimension.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef};
+
+/// Registers of rows that one pass over the codewords holds.
+const GROUP: usize = 3;
+const LANES: usize = 8;
+
+pub(super) fn nearest(_proof: Kernels, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+    // SAFETY: AVX2 and FMA are there, because `Kernels` with this set is made by `Kernels::of`
+    // alone, which checks them.
+    unsafe {
+        if panel.differences() {
+            nearest_in_tile::<true>(panel, tile, out);
+        } else {
+            nearest_in_tile::<false>(panel, tile, out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+    let ds = panel.ds;
+    let infinity = _mm256_castps_si256(_mm256_set1_ps(f32::INFINITY));
+    for first in (0..TILE).step_by(GROUP * LANES) {
+        let mut best = [infinity; GROUP];
+        let mut best_chunk = [_mm256_setzero_si256(); GROUP];
+        let norms: [__m256; GROUP] =
+            std::array::from_fn(|g| load(&tile.norms[first + g * LANES..][..LANES]));
+        let chunks = panel.weights.chunks_exact(ds * CHUNK);
+        for (chunk, (weights, codeword_norms)) in
+            chunks.zip(panel.norms.chunks_exact(CHUNK)).enumerate()
+        {
+            let low = half::<DIFFERENCES>(weights, codeword_norms, 0, tile.lanes, first, norms);
+            let high = half::<DIFFERENCES>(weights, codeword_norms, 4, tile.lanes, first, norms);
+            let chunk = _mm256_set1_epi32(chunk as i32);
+            for g in 0..GROUP {
+                let least = _mm256_min_epi32(low[g], high[g]);
+                let least = _mm256_max_epi32(least, _mm256_setzero_si256());
+                let closer = _mm256_cmpgt_epi32(best[g], least);
+                best[g] = _mm256_min_epi32(best[g], least);
+                best_chunk[g] = _mm256_blendv_epi8(best_chunk[g], chunk, closer);
+            }
+        }
+        for g in 0..GROUP {
+            let lanes = first + g * LANES;
+            store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best[g]));
+            store_integers(&mut out.codes[lanes..][..LANES], best_chunk[g]);
+        }
+    }
+    for lane in 0..TILE {
+        out.codes[lane] = resolve::<DIFFERENCES>(panel, tile, lane, out);
+    }
+}
+
+/// The least of four codewords' squared distances, as integers, for each row of the group.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn half<const DIFFERENCES: bool>(
+    weights: &[f32],        // (ds, CHUNK)
+    codeword_norms: &[f32], // (CHUNK,)
+    j0: usize,
+    lanes: &[f32], // (ds, TILE)
+    first: usize,
+    norms: [__m256; GROUP],
+) -> [__m256i; GROUP] {
+    let mut sums = [[_mm256_setzero_ps(); GROUP]; 4];
+    if !DIFFERENCES {
+        for j in 0..4 {
+            let norm = _mm256_set1_ps(codeword_norms[j0 + j]);
+            for g in 0..GROUP {
+                sums[j][g] = _mm256_add_ps(norms[g], norm);
+            }
+        }
+    }
+    for (x, weights) in lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
+        let x: [__m256; GROUP] = std::array::from_fn(|g| load(&x[first + g * LANES..][..LANES]));
+        for j in 0..4 {
+            let weight = _mm256_set1_ps(weights[j0 + j]);
+            for g in 0..GROUP {
+                sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
+            }
+        }
+    }
+    std::array::from_fn(|g| {
+        let bits = |j: usize| _mm256_castps_si256(sums[j][g]);
+        let low = _mm256_min_epi32(bits(0), bits(1));
+        _mm256_min_epi32(low, _mm256_min_epi32(bits(2), bits(3)))
+    })
+}
+
+/// The lowest index in the row's best chunk whose distance is the row's best.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn resolve<const DIFFERENCES: bool>(
+    panel: &Panel,
+    tile: TileRef<'_>,
+    lane: usize,
+    found: &Nearest,
+) -> u32 {
+    let chunk = found.codes[lane] as usize;
+    let weights = &panel.weights[chunk * panel.ds * CHUNK..][..panel.ds * CHUNK];
+    let mut sums = if DIFFERENCES {
+        _mm256_setzero_ps()
+    } else {
+        _mm256_add_ps(
+            _mm256_set1_ps(tile.norms[lane]),
+            load(&panel.norms[chunk * CHUNK..][..CHUNK]),
+        )
+    };
+    for (x, weights) in tile.lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
+        sums = step::<DIFFERENCES>(_mm256_set1_ps(x[lane]), load(weights), sums);
+    }
+    let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
+    let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
+    let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(sums, best));
+    (chunk * CHUNK) as u32 + (_mm256_movemask_ps(equal) as u32).trailing_zeros()
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn step<const DIFFERENCES: bool>(x: __m256, weight: __m256, sum: __m256) -> __m256 {
+    if DIFFERENCES {
+        let difference = _mm256_sub_ps(x, weight);
+        _mm256_fmadd_ps(difference, difference, sum)
+    } else {
+        _mm256_fmadd_ps(x, weight, sum)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(values: &[f32]) -> __m256 {
+    assert!(values.len() >= LANES);
+    // SAFETY: eight floats are readable, because of the assertion above.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(values: &mut [f32], register: __m256) {
+    assert!(values.len() >= LANES);
+    // SAFETY: eight floats are writable, because of the assertion above.
+    unsafe { _mm256_storeu_ps(values.as_mut_ptr(), register) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_integers(values: &mut [u32], register: __m256i) {
+    assert!(values.len() >= LANES);
+    // SAFETY: eight integers are writable, because of the assertion above.
+    unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), register) }
+}

@@ -1,0 +1,151 @@
+//! AVX-512F: lanes are rows, codewords are broadcast; the scheme of the AVX2 file with one pass
+//! of 3 registers x 8 codewords (24 accumulators) for the whole tile.
+//!
+//! Bound: ds FMA per distance and lane, two registers a cycle.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef};
+
+const GROUP: usize = TILE / LANES;
+const LANES: usize = 16;
+
+pub(super) fn nearest(_proof: Kernels, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+    // SAFETY: AVX-512F, AVX2 and FMA are there, because `Kernels` with this set is made by
+    // `Kernels::of` alone, which checks them.
+    unsafe {
+        if panel.differences() {
+            nearest_in_tile::<true>(panel, tile, out);
+        } else {
+            nearest_in_tile::<false>(panel, tile, out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+    let ds = panel.ds;
+    let mut best = [_mm512_castps_si512(_mm512_set1_ps(f32::INFINITY)); GROUP];
+    let mut best_chunk = [_mm512_setzero_si512(); GROUP];
+    let norms: [__m512; GROUP] = std::array::from_fn(|g| load(&tile.norms[g * LANES..][..LANES]));
+    let chunks = panel.weights.chunks_exact(ds * CHUNK);
+    for (chunk, (weights, codeword_norms)) in
+        chunks.zip(panel.norms.chunks_exact(CHUNK)).enumerate()
+    {
+        let mut sums = [[_mm512_setzero_ps(); GROUP]; CHUNK];
+        if !DIFFERENCES {
+            for j in 0..CHUNK {
+                let norm = _mm512_set1_ps(codeword_norms[j]);
+                for g in 0..GROUP {
+                    sums[j][g] = _mm512_add_ps(norms[g], norm);
+                }
+            }
+        }
+        for (x, weights) in tile.lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
+            let x: [__m512; GROUP] = std::array::from_fn(|g| load(&x[g * LANES..][..LANES]));
+            for j in 0..CHUNK {
+                let weight = _mm512_set1_ps(weights[j]);
+                for g in 0..GROUP {
+                    sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
+                }
+            }
+        }
+        let chunk = _mm512_set1_epi32(chunk as i32);
+        for g in 0..GROUP {
+            let mut least = _mm512_castps_si512(sums[0][g]);
+            for j in 1..CHUNK {
+                least = _mm512_min_epi32(least, _mm512_castps_si512(sums[j][g]));
+            }
+            let least = _mm512_max_epi32(least, _mm512_setzero_si512());
+            let closer = _mm512_cmpgt_epi32_mask(best[g], least);
+            best[g] = _mm512_min_epi32(best[g], least);
+            best_chunk[g] = _mm512_mask_mov_epi32(best_chunk[g], closer, chunk);
+        }
+    }
+    for g in 0..GROUP {
+        store(&mut out.distances[g * LANES..][..LANES], _mm512_castsi512_ps(best[g]));
+        store_integers(&mut out.codes[g * LANES..][..LANES], best_chunk[g]);
+    }
+    for lane in 0..TILE {
+        out.codes[lane] = resolve::<DIFFERENCES>(panel, tile, lane, out);
+    }
+}
+
+/// The lowest index in the row's best chunk whose distance is the row's best: the eight codewords
+/// measured again in the same order of operations.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn resolve<const DIFFERENCES: bool>(
+    panel: &Panel,
+    tile: TileRef<'_>,
+    lane: usize,
+    found: &Nearest,
+) -> u32 {
+    let chunk = found.codes[lane] as usize;
+    let weights = &panel.weights[chunk * panel.ds * CHUNK..][..panel.ds * CHUNK];
+    let mut sums = if DIFFERENCES {
+        _mm256_setzero_ps()
+    } else {
+        _mm256_add_ps(
+            _mm256_set1_ps(tile.norms[lane]),
+            load8(&panel.norms[chunk * CHUNK..][..CHUNK]),
+        )
+    };
+    for (x, weights) in tile.lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
+        let x = _mm256_set1_ps(x[lane]);
+        sums = if DIFFERENCES {
+            let difference = _mm256_sub_ps(x, load8(weights));
+            _mm256_fmadd_ps(difference, difference, sums)
+        } else {
+            _mm256_fmadd_ps(x, load8(weights), sums)
+        };
+    }
+    let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
+    let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
+    let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(sums, best));
+    (chunk * CHUNK) as u32 + (_mm256_movemask_ps(equal) as u32).trailing_zeros()
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn step<const DIFFERENCES: bool>(x: __m512, weight: __m512, sum: __m512) -> __m512 {
+    if DIFFERENCES {
+        let difference = _mm512_sub_ps(x, weight);
+        _mm512_fmadd_ps(difference, difference, sum)
+    } else {
+        _mm512_fmadd_ps(x, weight, sum)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(values: &[f32]) -> __m512 {
+    assert!(values.len() >= LANES);
+    // SAFETY: sixteen floats are readable, because of the assertion above.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load8(values: &[f32]) -> __m256 {
+    assert!(values.len() >= CHUNK);
+    // SAFETY: eight floats are readable, because of the assertion above.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(values: &mut [f32], register: __m512) {
+    assert!(values.len() >= LANES);
+    // SAFETY: sixteen floats are writable, because of the assertion above.
+    unsafe { _mm512_storeu_ps(values.as_mut_ptr(), register) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_integers(values: &mut [u32], register: __m512i) {
+    assert!(values.len() >= LANES);
+    // SAFETY: sixteen integers are writable, because of the assertion above.
+    unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), register) }
+}

@@ -1,0 +1,293 @@
+//! The inner loops, one file per instruction set, chosen once at run time.
+//!
+//! The only `unsafe` of the workspace lives in the files of the instruction sets. Every function
+//! exists in [`scalar`] first; `parity` compares each instruction set with it.
+//!
+//! ```text
+//! rows (n, ds) --Tile::load--> Tile (ds, 48)  --nearest(Panel)--> 48 codes, 48 squared distances
+//! ```
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod parity;
+mod scalar;
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result, filled, size};
+
+/// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
+pub(crate) const TILE: usize = 48;
+/// Codewords that a kernel measures together.
+pub(crate) const CHUNK: usize = 8;
+/// Up to this sub-space dimension distances are summed from differences; above it, from
+/// |c|^2 - 2 x.c + |x|^2 on centred data, whose rounding error (relative to |x|^2) is by then
+/// small against the distances themselves.
+const MAX_DIFFERENCE_DIM: usize = 4;
+
+/// The kernels in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstructionSet {
+    /// Plain Rust: the reference that the others are compared with.
+    Scalar,
+    /// AVX2 and FMA (x86-64-v3).
+    Avx2,
+    /// AVX-512F.
+    Avx512,
+}
+
+impl InstructionSet {
+    const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// The name that `PICOPQ_KERNELS` takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    fn runs_here(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Self::Avx2.runs_here() && is_x86_feature_detected!("avx512f"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+}
+
+/// Proof that the processor runs an instruction set: made only by [`Kernels::of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kernels(InstructionSet);
+
+impl Kernels {
+    fn of(set: InstructionSet) -> Option<Self> {
+        set.runs_here().then_some(Self(set))
+    }
+
+    /// Every instruction set of this processor, the widest last.
+    fn available() -> impl Iterator<Item = Self> {
+        InstructionSet::ALL.into_iter().filter_map(Self::of)
+    }
+
+    /// The kernels of this process: `PICOPQ_KERNELS` where set, else the widest.
+    pub(crate) fn active() -> Result<Self> {
+        static ACTIVE: OnceLock<Result<Kernels>> = OnceLock::new();
+        ACTIVE.get_or_init(|| Self::choose(std::env::var("PICOPQ_KERNELS").ok())).clone()
+    }
+
+    fn choose(requested: Option<String>) -> Result<Self> {
+        let Some(requested) = requested.filter(|name| !name.is_empty()) else {
+            return Ok(Self::available().last().unwrap_or(Self(InstructionSet::Scalar)));
+        };
+        Self::available().find(|kernels| kernels.0.name() == requested).ok_or_else(|| {
+            let available: Vec<_> = Self::available().map(|kernels| kernels.0.name()).collect();
+            Error::KernelsUnavailable { requested, available: available.join(", ") }
+        })
+    }
+
+    /// The nearest codeword of `panel` for each of the tile's rows, ties to the lowest index, and
+    /// its squared distance.
+    pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+        assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        match self.0 {
+            InstructionSet::Scalar => scalar::nearest(panel, tile, out),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::nearest(self, panel, tile, out),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512::nearest(self, panel, tile, out),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+}
+
+/// The instruction set of the kernels that this process uses.
+///
+/// # Errors
+/// [`Error::KernelsUnavailable`] if `PICOPQ_KERNELS` asks for one that is not here.
+pub fn instruction_set() -> Result<InstructionSet> {
+    Kernels::active().map(|kernels| kernels.0)
+}
+
+/// The codewords of one sub-space, laid out for [`Kernels::nearest`].
+///
+/// `weights[(chunk * ds + d) * CHUNK + j]` belongs to codeword `chunk * CHUNK + j`, taken about the
+/// centre: `c_d` where distances are summed from differences, else `-2 c_d` beside `|c|^2` in
+/// `norms`. Codewords past `ks` are infinitely far.
+pub(crate) struct Panel {
+    ds: usize,
+    weights: Vec<f32>, // (chunks, ds, CHUNK)
+    norms: Vec<f32>,   // (chunks, CHUNK)
+    centre: Vec<f32>,  // (ds,)
+}
+
+impl Panel {
+    /// `codewords` has the shape `(ks, ds)`.
+    pub(crate) fn new(codewords: &[f32], ds: usize) -> Result<Self> {
+        Self::about(codewords, centre(codewords, ds, 0..ds))
+    }
+
+    /// A panel for tiles that were loaded about the origin.
+    pub(crate) fn about_origin(codewords: &[f32], ds: usize) -> Result<Self> {
+        Self::about(codewords, vec![0.0; ds])
+    }
+
+    fn about(codewords: &[f32], centre: Vec<f32>) -> Result<Self> {
+        let ds = centre.len();
+        let ks = codewords.len() / ds;
+        let chunks = ks.div_ceil(CHUNK);
+        let differences = uses_differences(ds);
+        let padding = if differences { f32::INFINITY } else { 0.0 };
+        let what = "the codewords' panel";
+        let mut weights = filled(size(&[chunks, ds, CHUNK], what)?, padding, what)?;
+        let mut norms = filled(chunks * CHUNK, f32::INFINITY, what)?;
+        for (k, codeword) in codewords.chunks_exact(ds).enumerate() {
+            let (chunk, j) = (k / CHUNK, k % CHUNK);
+            let mut norm = 0.0_f64;
+            for (d, (&c, &centre)) in codeword.iter().zip(&centre).enumerate() {
+                let centred = c - centre;
+                norm += f64::from(centred) * f64::from(centred);
+                let weight = if differences { centred } else { -2.0 * centred };
+                weights[(chunk * ds + d) * CHUNK + j] = weight;
+            }
+            norms[k] = norm as f32;
+        }
+        Ok(Self { ds, weights, norms, centre })
+    }
+
+    fn differences(&self) -> bool {
+        uses_differences(self.ds)
+    }
+
+    pub(crate) fn ds(&self) -> usize {
+        self.ds
+    }
+
+    /// What [`Tile::load`] subtracts from the rows.
+    pub(crate) fn centre(&self) -> &[f32] {
+        &self.centre
+    }
+}
+
+/// Whether a distance is a sum of squared differences; else |c|^2 - 2 x.c + |x|^2.
+fn uses_differences(ds: usize) -> bool {
+    ds <= MAX_DIFFERENCE_DIM
+}
+
+/// A point in the middle of the sub-space `columns` of `rows` (n, dim), for the expanded distance
+/// to work about: each column's mean, rounded to about a sixteenth of the column's spread. A number
+/// of few bits keeps x - centre exact for integers and other coarse data: their ties stay ties.
+pub(crate) fn centre(rows: &[f32], dim: usize, columns: Range<usize>) -> Vec<f32> {
+    let ds = columns.len();
+    if uses_differences(ds) || rows.is_empty() {
+        return vec![0.0; ds];
+    }
+    let mut sums = vec![0.0_f64; ds];
+    let mut least = vec![f32::INFINITY; ds];
+    let mut most = vec![f32::NEG_INFINITY; ds];
+    for row in rows.chunks_exact(dim) {
+        for (d, &value) in row[columns.clone()].iter().enumerate() {
+            sums[d] += f64::from(value);
+            least[d] = least[d].min(value);
+            most[d] = most[d].max(value);
+        }
+    }
+    let n = (rows.len() / dim) as f64;
+    let round = |d: usize| {
+        let spread = f64::from(most[d]) - f64::from(least[d]);
+        if spread == 0.0 {
+            return least[d];
+        }
+        let grain = (spread.log2().floor() - 4.0).exp2();
+        ((sums[d] / n / grain).round() * grain) as f32
+    };
+    (0..ds).map(round).collect()
+}
+
+/// 48 rows of one sub-space, centred and transposed: `lanes[d * TILE + row]`.
+#[derive(Clone, Copy)]
+pub(crate) struct TileRef<'a> {
+    pub(crate) lanes: &'a [f32],       // (ds, TILE)
+    pub(crate) norms: &'a [f32; TILE], // |x|^2 of each row
+}
+
+/// A tile that owns its memory, for rows that are read once.
+pub(crate) struct Tile {
+    lanes: Vec<f32>, // (ds, TILE)
+    norms: [f32; TILE],
+}
+
+impl Tile {
+    pub(crate) fn new(ds: usize) -> Self {
+        Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE] }
+    }
+
+    /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`. Lanes past the last
+    /// row keep whatever they held; their results mean nothing.
+    pub(crate) fn load(&mut self, rows: &[f32], stride: usize, centre: &[f32]) {
+        load(rows, stride, centre, &mut self.lanes, &mut self.norms);
+    }
+
+    pub(crate) fn view(&self) -> TileRef<'_> {
+        TileRef { lanes: &self.lanes, norms: &self.norms }
+    }
+}
+
+/// Transposes and centres up to [`TILE`] rows into `lanes` (ds, TILE), their squared norms into
+/// `norms`.
+pub(crate) fn load(
+    rows: &[f32],
+    stride: usize,
+    centre: &[f32],
+    lanes: &mut [f32],
+    norms: &mut [f32; TILE],
+) {
+    let ds = centre.len();
+    for (row, values) in rows.chunks(stride).take(TILE).enumerate() {
+        let values = &values[..ds];
+        let mut norm = 0.0;
+        for (d, (&value, &centre)) in values.iter().zip(centre).enumerate() {
+            let centred = value - centre;
+            lanes[d * TILE + row] = centred;
+            norm += centred * centred;
+        }
+        norms[row] = norm;
+    }
+}
+
+/// The answer of [`Kernels::nearest`] for one tile.
+pub(crate) struct Nearest {
+    pub(crate) codes: [u32; TILE],
+    pub(crate) distances: [f32; TILE],
+}
+
+impl Nearest {
+    pub(crate) fn new() -> Self {
+        Self { codes: [0; TILE], distances: [0.0; TILE] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_level_is_refused_by_name() {
+        let error = Kernels::choose(Some("mmx".into())).unwrap_err();
+        assert!(matches!(error, Error::KernelsUnavailable { requested, .. } if requested == "mmx"));
+        let scalar = Kernels::choose(Some("scalar".into())).unwrap();
+        assert_eq!(scalar.0, InstructionSet::Scalar);
+    }
+}

@@ -1,0 +1,110 @@
+//! Every instruction set against the scalar reference, over one table of awkward sizes.
+
+use super::*;
+use crate::random::LegacyRandom;
+
+/// (ds, ks): both forms of the distance, sizes on either side of the chunk and of the registers.
+const SHAPES: [(usize, usize); 14] = [
+    (1, 1),    // the smallest
+    (1, 300),  // more codewords than a byte names
+    (2, 7),    // one short of a chunk
+    (3, 8),    // exactly a chunk
+    (4, 9),    // one over a chunk; the widest difference sum
+    (4, 256),  // the usual one
+    (5, 3),    // the narrowest expanded form
+    (7, 255),  // padding in the last chunk
+    (8, 256),  // the usual one
+    (13, 17),  // odd
+    (16, 256), // the usual one
+    (24, 16),  // 4-bit codes
+    (32, 64),  // wide
+    (129, 31), // wider than a tile
+];
+
+fn normals(random: &mut LegacyRandom, len: usize) -> Vec<f32> {
+    (0..len).map(|_| random.normal() as f32).collect()
+}
+
+fn run(kernels: Kernels, rows: &[f32], codewords: &[f32], ds: usize) -> Nearest {
+    let panel = Panel::new(codewords, ds).unwrap();
+    let mut tile = Tile::new(ds);
+    tile.load(rows, ds, panel.centre());
+    let mut found = Nearest::new();
+    kernels.nearest(&panel, tile.view(), &mut found);
+    found
+}
+
+fn exact_distance(x: &[f32], c: &[f32]) -> f64 {
+    x.iter().zip(c).map(|(&x, &c)| (f64::from(x) - f64::from(c)).powi(2)).sum()
+}
+
+/// Where every operation is exact, all sets give the same bits, ties included.
+#[test]
+fn small_integers_give_the_same_bits() {
+    let mut random = LegacyRandom::new(1);
+    for (ds, ks) in SHAPES {
+        let mut integers = |len| (0..len).map(|_| random.up_to(4) as f32).collect::<Vec<f32>>();
+        let (rows, codewords) = (integers(TILE * ds), integers(ks * ds));
+        let reference = run(Kernels(InstructionSet::Scalar), &rows, &codewords, ds);
+        for (row, x) in rows.chunks_exact(ds).enumerate() {
+            let distances = codewords.chunks_exact(ds).map(|c| exact_distance(x, c));
+            let (code, least) = distances
+                .enumerate()
+                .fold((0, f64::INFINITY), |best, next| if next.1 < best.1 { next } else { best });
+            assert_eq!(reference.codes[row], code as u32, "ds {ds} ks {ks} row {row}");
+            assert_eq!(f64::from(reference.distances[row]), least);
+        }
+        for kernels in Kernels::available() {
+            let found = run(kernels, &rows, &codewords, ds);
+            assert_eq!(found.codes, reference.codes, "{kernels:?} ds {ds} ks {ks}");
+            assert_eq!(found.distances, reference.distances, "{kernels:?} ds {ds} ks {ks}");
+        }
+    }
+}
+
+/// On real numbers the chosen codeword is the exact nearest, or as near to rounding.
+#[test]
+fn the_chosen_codeword_is_nearest_to_rounding() {
+    let mut random = LegacyRandom::new(2);
+    for (ds, ks) in SHAPES {
+        let (rows, codewords) = (normals(&mut random, TILE * ds), normals(&mut random, ks * ds));
+        for kernels in Kernels::available() {
+            let found = run(kernels, &rows, &codewords, ds);
+            for (row, x) in rows.chunks_exact(ds).enumerate() {
+                let least = codewords
+                    .chunks_exact(ds)
+                    .map(|c| exact_distance(x, c))
+                    .fold(f64::INFINITY, f64::min);
+                let code = found.codes[row] as usize;
+                let chosen = exact_distance(x, &codewords[code * ds..][..ds]);
+                let scale = if ds <= MAX_DIFFERENCE_DIM {
+                    least
+                } else {
+                    least + x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>()
+                };
+                let tolerance = 1e-6 * scale;
+                assert!(chosen - least <= tolerance, "{kernels:?} ds {ds} ks {ks} row {row}");
+                assert!((f64::from(found.distances[row]) - least).abs() <= tolerance);
+            }
+        }
+    }
+}
+
+/// A large common offset is centred away and costs no accuracy.
+#[test]
+fn an_offset_does_not_blur_the_distances() {
+    let mut random = LegacyRandom::new(3);
+    let shift = |value: &f32| value + 4096.0;
+    let (rows, codewords) = (normals(&mut random, TILE * 16), normals(&mut random, 256 * 16));
+    let rows: Vec<f32> = rows.iter().map(shift).collect();
+    let codewords: Vec<f32> = codewords.iter().map(shift).collect();
+    for kernels in Kernels::available() {
+        let found = run(kernels, &rows, &codewords, 16);
+        for (row, x) in rows.chunks_exact(16).enumerate() {
+            let code = found.codes[row] as usize;
+            let chosen = exact_distance(x, &codewords[code * 16..][..16]);
+            let distances = codewords.chunks_exact(16).map(|c| exact_distance(x, c));
+            assert!(chosen <= distances.fold(f64::INFINITY, f64::min) * (1.0 + 1e-6));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The reference kernels: plain Rust, read first, and the judge of every faster version.
+//!
+//! ```text
+//! for each row x of the tile:
+//!     best = infinity
+//!     for k in 0..ks:
+//!         d = sum (x - c_k)^2           or, above four dimensions,
+//!         d = max(0, |c_k|^2 + |x|^2 - 2 x.c_k)
+//!         if d < best: best = d, code = k        (strict: ties stay with the lowest index)
+//! ```
+
+use super::{CHUNK, Nearest, Panel, TILE, TileRef};
+
+pub(super) fn nearest(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+    out.codes = [0; TILE];
+    out.distances = [f32::INFINITY; TILE];
+    let weights = panel.weights.chunks_exact(panel.ds * CHUNK);
+    for (chunk, (weights, norms)) in weights.zip(panel.norms.chunks_exact(CHUNK)).enumerate() {
+        for j in 0..CHUNK {
+            let distances = measure(panel, weights, norms[j], j, tile);
+            for lane in 0..TILE {
+                if distances[lane] < out.distances[lane] {
+                    out.distances[lane] = distances[lane];
+                    out.codes[lane] = (chunk * CHUNK + j) as u32;
+                }
+            }
+        }
+    }
+}
+
+/// The squared distances of the tile's rows to codeword `j` of a chunk.
+fn measure(
+    panel: &Panel,
+    weights: &[f32], // (ds, CHUNK)
+    norm: f32,
+    j: usize,
+    tile: TileRef<'_>,
+) -> [f32; TILE] {
+    let mut sums = [0.0_f32; TILE];
+    let columns = tile.lanes.chunks_exact(TILE).zip(weights.iter().skip(j).step_by(CHUNK));
+    if panel.differences() {
+        for (x, &c) in columns {
+            for lane in 0..TILE {
+                let difference = x[lane] - c;
+                sums[lane] += difference * difference;
+            }
+        }
+    } else {
+        for lane in 0..TILE {
+            sums[lane] = norm + tile.norms[lane];
+        }
+        for (x, &weight) in columns {
+            for lane in 0..TILE {
+                sums[lane] += x[lane] * weight;
+            }
+        }
+    }
+    sums.map(|sum| sum.max(0.0))
+}

@@ -1,0 +1,338 @@
+//! Products of rows and matrices, the symmetric eigenproblem and the polar factor.
+//!
+//! The one file that knows the linear algebra dependency. Every product runs on fixed blocks of
+//! rows with the library single-threaded inside, so that results do not depend on the number of
+//! threads and a call can be cancelled between blocks.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+
+use crate::error::{Error, Result, filled, size};
+use crate::threads::{self, Task};
+use crate::vectors::{Vectors, all_finite};
+
+/// Rows of a product that are computed together.
+pub(crate) const BLOCK_ROWS: usize = 1024;
+/// Partial sums over all rows; each is a sequence of blocks, and they are added in order.
+const STRIPES: usize = 16;
+
+/// A borrowed rotation `R`, shape `(dim, dim)` row by row: a row vector x becomes `x R`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    matrix: &'a [f32], // (dim, dim)
+    dim: usize,
+}
+
+impl<'a> Rotation<'a> {
+    /// Views `matrix` as `(dim, dim)`. Orthogonality is the caller's: the inverse is taken to be
+    /// the transpose.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] or [`Error::NonFinite`].
+    pub fn new(matrix: &'a [f32], dim: usize) -> Result<Self> {
+        let expected = size(&[dim, dim], "the rotation")?;
+        if matrix.len() != expected || dim == 0 {
+            return Err(Error::LengthMismatch {
+                argument: "rotation",
+                expected: expected.max(1),
+                got: matrix.len(),
+            });
+        }
+        if !all_finite(matrix) {
+            return Err(Vectors::new(matrix, dim)?.fault("rotation"));
+        }
+        Ok(Self { matrix, dim })
+    }
+
+    /// Rows and columns.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// `out = vectors R`, shapes `(n, dim)`. Cost: n dim^2 multiply-adds.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::LengthMismatch`] for `out`, [`Error::Cancelled`].
+    pub fn apply_into(&self, vectors: Vectors<'_>, out: &mut [f32], task: &Task) -> Result<()> {
+        self.multiply(vectors, false, out, task)
+    }
+
+    /// `out = vectors R^T`, which undoes [`Rotation::apply_into`].
+    ///
+    /// # Errors
+    /// As [`Rotation::apply_into`].
+    pub fn undo_into(&self, vectors: Vectors<'_>, out: &mut [f32], task: &Task) -> Result<()> {
+        self.multiply(vectors, true, out, task)
+    }
+
+    fn multiply(
+        &self,
+        vectors: Vectors<'_>,
+        transposed: bool,
+        out: &mut [f32], // (n, dim)
+        task: &Task,
+    ) -> Result<()> {
+        self.check(vectors.dim())?;
+        if out.len() != vectors.as_slice().len() {
+            let (expected, got) = (vectors.as_slice().len(), out.len());
+            return Err(Error::LengthMismatch { argument: "out", expected, got });
+        }
+        task.begin(vectors.len() as u64);
+        let block = BLOCK_ROWS * self.dim;
+        let blocks = vectors.as_slice().chunks(block).zip(out.chunks_mut(block)).collect();
+        threads::map(task, blocks, |(rows, out)| {
+            if transposed {
+                self.undo_rows(rows, out);
+            } else {
+                self.apply_rows(rows, out);
+            }
+            task.advance((rows.len() / self.dim) as u64);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn check(&self, dim: usize) -> Result<()> {
+        if dim == self.dim {
+            return Ok(());
+        }
+        Err(Error::DimensionMismatch { argument: "vectors", expected: self.dim, got: dim })
+    }
+
+    /// One block of rows on this thread.
+    pub(crate) fn apply_rows(&self, rows: &[f32], out: &mut [f32]) {
+        product(rows, self.as_mat(), out);
+    }
+
+    pub(crate) fn undo_rows(&self, rows: &[f32], out: &mut [f32]) {
+        product(rows, self.as_mat().transpose(), out);
+    }
+
+    fn as_mat(&self) -> MatRef<'_, f32> {
+        MatRef::from_row_major_slice(self.matrix, self.dim, self.dim)
+    }
+}
+
+/// `out = rows matrix`, all row by row.
+fn product(rows: &[f32], matrix: MatRef<'_, f32>, out: &mut [f32]) {
+    let (inner, outer) = (matrix.nrows(), matrix.ncols());
+    let n = rows.len() / inner;
+    matmul(
+        MatMut::from_row_major_slice_mut(out, n, outer),
+        Accum::Replace,
+        MatRef::from_row_major_slice(rows, n, inner),
+        matrix,
+        1.0,
+        Par::Seq,
+    );
+}
+
+/// `sum_i left_i^T right_i`, shape (dim, dim), over blocks of at most [`BLOCK_ROWS`] of `n` rows:
+/// `fill` writes the two blocks of a range of rows.
+pub(crate) fn cross_product<F>(n: usize, dim: usize, task: &Task, fill: F) -> Result<Vec<f64>>
+where
+    F: Fn(std::ops::Range<usize>, &mut [f64], &mut [f64]) + Sync,
+{
+    let what = "the cross product";
+    let square = size(&[dim, dim], what)?;
+    let blocks = n.div_ceil(BLOCK_ROWS);
+    let stripes = (0..STRIPES).map(|s| s * blocks / STRIPES..(s + 1) * blocks / STRIPES);
+    let stripes = stripes.filter(|stripe| !stripe.is_empty()).collect();
+    let partial = threads::map(task, stripes, |stripe: std::ops::Range<usize>| {
+        let mut sum = filled(square, 0.0_f64, what)?;
+        let mut left = filled(BLOCK_ROWS * dim, 0.0_f64, what)?;
+        let mut right = filled(BLOCK_ROWS * dim, 0.0_f64, what)?;
+        for block in stripe {
+            task.check()?;
+            let rows = block * BLOCK_ROWS..n.min((block + 1) * BLOCK_ROWS);
+            let (count, values) = (rows.len(), rows.len() * dim);
+            fill(rows, &mut left[..values], &mut right[..values]);
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut sum, dim, dim),
+                Accum::Add,
+                MatRef::from_row_major_slice(&left[..values], count, dim).transpose(),
+                MatRef::from_row_major_slice(&right[..values], count, dim),
+                1.0,
+                Par::Seq,
+            );
+        }
+        Ok(sum)
+    })?;
+    let mut total = filled(square, 0.0, what)?;
+    for part in partial {
+        total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+    }
+    Ok(total)
+}
+
+/// Mean (dim,) and covariance (dim, dim), divided by n - 1, of the columns `columns` of the rows.
+pub(crate) fn covariance(
+    vectors: Vectors<'_>,
+    columns: std::ops::Range<usize>,
+    task: &Task,
+) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (n, dim) = (vectors.len(), columns.len());
+    let mut mean = vec![0.0_f64; dim];
+    for row in 0..n {
+        let values = &vectors.row(row)[columns.clone()];
+        mean.iter_mut().zip(values).for_each(|(mean, &value)| *mean += f64::from(value));
+    }
+    mean.iter_mut().for_each(|mean| *mean /= n as f64);
+    let mut covariance = cross_product(n, dim, task, |rows, left, right| {
+        for (row, out) in rows.zip(left.chunks_exact_mut(dim)) {
+            let values = vectors.row(row)[columns.clone()].iter().zip(&mean);
+            for (out, (&value, mean)) in out.iter_mut().zip(values) {
+                *out = f64::from(value) - mean;
+            }
+        }
+        right.copy_from_slice(left);
+    })?;
+    let scale = 1.0 / n.saturating_sub(1).max(1) as f64;
+    covariance.iter_mut().for_each(|value| *value *= scale);
+    Ok((mean, covariance))
+}
+
+/// Eigenvalues, descending, and eigenvectors, column i of (dim, dim) for value i, of a symmetric
+/// matrix.
+pub(crate) fn symmetric_eigen(matrix: &[f64], dim: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let eigen = MatRef::from_row_major_slice(matrix, dim, dim)
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|_| Error::NoConvergence { what: "symmetric eigenproblem" })?;
+    let values = (0..dim).rev().map(|i| eigen.S().column_vector()[i]).collect();
+    let vectors = row_major(dim, |row, column| eigen.U()[(row, dim - 1 - column)]);
+    Ok((values, vectors))
+}
+
+/// The orthogonal matrix nearest to `matrix` (dim, dim): U V^T of its singular value
+/// decomposition, the solution of the orthogonal Procrustes problem.
+pub(crate) fn polar_factor(matrix: &[f64], dim: usize) -> Result<Vec<f32>> {
+    // Scaled so that no square inside the decomposition can overflow or vanish.
+    let largest = matrix.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+    let scale = if largest > 0.0 { largest.recip() } else { 1.0 };
+    let scaled = Mat::from_fn(dim, dim, |row, column| matrix[row * dim + column] * scale);
+    let svd =
+        scaled.svd().map_err(|_| Error::NoConvergence { what: "singular value decomposition" })?;
+    let factor = svd.U() * svd.V().transpose();
+    Ok(row_major(dim, |row, column| factor[(row, column)] as f32))
+}
+
+/// The lower factor L, row by row, of a positive semi-definite matrix = L L^T. A pivot that is
+/// zero to rounding gives a zero column, so that a rank-deficient matrix has a factor too.
+pub(crate) fn cholesky(matrix: &[f64], dim: usize) -> Vec<f64> {
+    let largest = (0..dim).fold(0.0_f64, |most, i| most.max(matrix[i * dim + i]));
+    let negligible = largest * dim as f64 * f64::EPSILON;
+    let mut lower = vec![0.0; dim * dim];
+    for column in 0..dim {
+        let dot = |lower: &[f64], row: usize| {
+            let pair = |k: usize| lower[row * dim + k] * lower[column * dim + k];
+            matrix[row * dim + column] - (0..column).map(pair).sum::<f64>()
+        };
+        let pivot = dot(&lower, column);
+        if pivot <= negligible {
+            continue;
+        }
+        for row in column..dim {
+            lower[row * dim + column] = dot(&lower, row) / pivot.sqrt();
+        }
+    }
+    lower
+}
+
+fn row_major<T>(dim: usize, value: impl Fn(usize, usize) -> T) -> Vec<T> {
+    (0..dim * dim).map(|index| value(index / dim, index % dim)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::LegacyRandom;
+
+    fn normals(seed: u32, len: usize) -> Vec<f64> {
+        let mut random = LegacyRandom::new(seed);
+        (0..len).map(|_| random.normal()).collect()
+    }
+
+    fn orthogonality_error(matrix: &[f32], dim: usize) -> f64 {
+        let dot = |a: usize, b: usize| -> f64 {
+            (0..dim).map(|k| f64::from(matrix[k * dim + a]) * f64::from(matrix[k * dim + b])).sum()
+        };
+        let error = |index: usize| {
+            let (a, b) = (index / dim, index % dim);
+            (dot(a, b) - f64::from(u8::from(a == b))).abs()
+        };
+        (0..dim * dim).map(error).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_polar_factor_is_orthogonal_even_of_deficient_matrices() {
+        let dim = 17;
+        let full = normals(1, dim * dim);
+        let mut deficient = full.clone();
+        deficient[dim * 5..].fill(0.0);
+        for matrix in [full, deficient, vec![0.0; dim * dim], vec![1e-200; dim * dim]] {
+            assert!(orthogonality_error(&polar_factor(&matrix, dim).unwrap(), dim) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_polar_factor_of_a_rotation_times_a_positive_matrix_is_the_rotation() {
+        let matrix = [0.0, -3.0, 2.0, 0.0]; // a quarter turn times diag(2, 3)
+        let factor = polar_factor(&matrix, 2).unwrap();
+        for (got, wanted) in factor.iter().zip([0.0, -1.0, 1.0, 0.0]) {
+            assert!((got - wanted).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn eigenvalues_descend_and_rebuild_the_matrix() {
+        let matrix = [2.0, 1.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 5.0];
+        let (values, vectors) = symmetric_eigen(&matrix, 3).unwrap();
+        for (got, wanted) in values.iter().zip([5.0, 3.0, 1.0]) {
+            assert!((got - wanted).abs() < 1e-12);
+        }
+        for row in 0..3 {
+            for column in 0..3 {
+                let rebuilt: f64 = (0..3)
+                    .map(|i| values[i] * vectors[row * 3 + i] * vectors[column * 3 + i])
+                    .sum();
+                assert!((rebuilt - matrix[row * 3 + column]).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn the_cholesky_factor_rebuilds_a_deficient_matrix() {
+        let matrix = [4.0, 2.0, 2.0, 2.0, 1.0, 1.0, 2.0, 1.0, 5.0];
+        let lower = cholesky(&matrix, 3);
+        for row in 0..3 {
+            for column in 0..3 {
+                let rebuilt: f64 = (0..3).map(|k| lower[row * 3 + k] * lower[column * 3 + k]).sum();
+                assert!((rebuilt - matrix[row * 3 + column]).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn undo_inverts_apply() {
+        let dim = 9;
+        let rotation = polar_factor(&normals(2, dim * dim), dim).unwrap();
+        let rotation = Rotation::new(&rotation, dim).unwrap();
+        let data: Vec<f32> = normals(3, dim * 2500).iter().map(|&value| value as f32).collect();
+        let (mut there, mut back) = (vec![0.0; data.len()], vec![0.0; data.len()]);
+        let task = Task::new();
+        rotation.apply_into(Vectors::new(&data, dim).unwrap(), &mut there, &task).unwrap();
+        rotation.undo_into(Vectors::new(&there, dim).unwrap(), &mut back, &task).unwrap();
+        assert!(data.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!(data.iter().zip(&there).any(|(a, b)| (a - b).abs() > 0.1));
+    }
+
+    #[test]
+    fn the_covariance_is_that_of_the_chosen_columns() {
+        let data = [9.0, 1.0, 2.0, 9.0, 3.0, 2.0, 9.0, 5.0, 8.0];
+        let vectors = Vectors::new(&data, 3).unwrap();
+        let (mean, covariance) = covariance(vectors, 1..3, &Task::new()).unwrap();
+        assert_eq!(mean, [3.0, 4.0]);
+        assert_eq!(covariance, [4.0, 6.0, 6.0, 12.0]);
+    }
+}

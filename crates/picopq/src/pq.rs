@@ -1,0 +1,585 @@
+//! Product quantization (Jegou, Douze, Schmid: "Product quantization for nearest neighbor search",
+//! IEEE TPAMI 2011): a vector is cut into m sub-vectors, and each is replaced by the number of the
+//! nearest of ks codewords.
+
+use crate::codes::{Code, Codes, check_shape, with_codes};
+use crate::error::{Error, Result, filled, size};
+use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile};
+use crate::kmeans::{self, Clusters, Points};
+use crate::linalg::{BLOCK_ROWS, Rotation};
+use crate::seeding::{self, Init};
+use crate::table::{DistanceTable, Metric};
+use crate::threads::{self, Task};
+use crate::vectors::{Vectors, all_finite, all_within};
+
+/// How a [`Pq`] is trained. The defaults are nanopq's.
+///
+/// ```
+/// let options = picopq::PqOptions { ks: 16, seed: 7, ..picopq::PqOptions::new(8) };
+/// assert_eq!((options.m, options.ks, options.iterations), (8, 16, 20));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct PqOptions {
+    /// Sub-spaces; the dimension must be a multiple. A code has `m` integers.
+    pub m: usize,
+    /// Codewords of each sub-space, 1 to 2^32; 256 makes a code of `m` bytes.
+    pub ks: usize,
+    /// How queries are compared with codes.
+    pub metric: Metric,
+    /// Lloyd steps, at least 1. Steps end early at a fixed point; data that leave clusters empty
+    /// get as many again for their repair.
+    pub iterations: usize,
+    /// Seed of the initial codewords.
+    pub seed: u32,
+    /// Where the initial codewords come from.
+    pub init: Init,
+    /// Train even if there are no more rows than codewords.
+    pub allow_few_rows: bool,
+}
+
+impl PqOptions {
+    /// 256 codewords in each of `m` sub-spaces, L2, 20 iterations, seed 123, initial codewords
+    /// from the rows.
+    #[must_use]
+    pub fn new(m: usize) -> Self {
+        Self {
+            m,
+            ks: 256,
+            metric: Metric::L2,
+            iterations: 20,
+            seed: 123,
+            init: Init::Points,
+            allow_few_rows: false,
+        }
+    }
+
+    /// Checks the options against `n` rows of `dim` values; returns the sub-space dimension.
+    pub(crate) fn check(&self, n: usize, dim: usize) -> Result<usize> {
+        let ds = sub_dimension(dim, self.m)?;
+        check_ks(self.ks)?;
+        if self.iterations == 0 {
+            return Err(Error::OutOfRange { argument: "iterations", got: 0, wanted: "at least 1" });
+        }
+        if n == 0 || (n <= self.ks && !self.allow_few_rows) {
+            return Err(Error::TooFewRows { rows: n, ks: self.ks });
+        }
+        let expected = size(&[self.ks, dim], "the codewords")?;
+        if let Init::Codewords(given) = &self.init {
+            if given.len() != expected {
+                return Err(Error::InitialCodewords { expected, got: given.len() });
+            }
+            Vectors::new(given, ds)?.check("init", &Task::new())?;
+        }
+        Ok(ds)
+    }
+}
+
+/// What a training saw.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Training {
+    /// Mean squared error of a vector (the squared distance to its reconstruction) at each step,
+    /// before the codewords move.
+    pub losses: Vec<f64>,
+    /// Codewords of all sub-spaces that no row needs: there are fewer distinct rows than `ks`.
+    pub empty_clusters: usize,
+}
+
+/// Borrowed codewords, shape `(m, ks, ds)`, with what they can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Codebook<'a> {
+    codewords: &'a [f32], // (m, ks, ds)
+    m: usize,
+    ks: usize,
+    ds: usize,
+}
+
+impl<'a> Codebook<'a> {
+    /// Views `codewords` as `(m, ks, ds)`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if a size is 0 or `ks` above 2^32, [`Error::LengthMismatch`].
+    pub fn new(codewords: &'a [f32], m: usize, ks: usize, ds: usize) -> Result<Self> {
+        sub_dimension(ds, 1)?;
+        check_ks(ks)?;
+        let expected = size(&[m, ks, ds], "the codewords")?;
+        if m == 0 {
+            return Err(Error::OutOfRange { argument: "m", got: 0, wanted: "at least 1" });
+        }
+        if codewords.len() != expected {
+            let got = codewords.len();
+            return Err(Error::LengthMismatch { argument: "codewords", expected, got });
+        }
+        Ok(Self { codewords, m, ks, ds })
+    }
+
+    /// Sub-spaces.
+    #[must_use]
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Codewords of a sub-space.
+    #[must_use]
+    pub fn ks(&self) -> usize {
+        self.ks
+    }
+
+    /// Dimension of a sub-space.
+    #[must_use]
+    pub fn ds(&self) -> usize {
+        self.ds
+    }
+
+    /// Dimension of the vectors, `m * ds`.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.m * self.ds
+    }
+
+    /// All codewords, shape `(m, ks, ds)`.
+    #[must_use]
+    pub fn codewords(&self) -> &'a [f32] {
+        self.codewords
+    }
+
+    fn sub_space(&self, m: usize) -> &'a [f32] {
+        let values = self.ks * self.ds;
+        &self.codewords[m * values..][..values]
+    }
+
+    /// Writes the code of each vector, shape `(n, m)`: the nearest codeword of each sub-space in
+    /// Euclidean distance, ties to the lowest index. With a rotation the vectors are rotated
+    /// first. Cost: n ks dim multiply-adds (and n dim^2 for the rotation); scratch does not grow
+    /// with n.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::LengthMismatch`] for `codes`, [`Error::OutOfRange`]
+    /// if `T` is too narrow for `ks`, [`Error::NonFinite`] or [`Error::TooLarge`] for a value,
+    /// [`Error::Cancelled`]. After an error the contents of `codes` are unspecified.
+    pub fn encode_into<T: Code>(
+        &self,
+        rotation: Option<Rotation<'_>>,
+        vectors: Vectors<'_>,
+        codes: &mut [T],
+        task: &Task,
+    ) -> Result<()> {
+        self.check_dim("vectors", vectors.dim())?;
+        if let Some(rotation) = rotation {
+            rotation.check(vectors.dim())?;
+        }
+        check_shape::<T>(codes.len(), self.m, self.ks)?;
+        if codes.len() / self.m != vectors.len() {
+            let (expected, got) = (vectors.len() * self.m, codes.len());
+            return Err(Error::LengthMismatch { argument: "codes", expected, got });
+        }
+        task.begin(vectors.len() as u64);
+        let encoder = Encoder::new(*self, rotation, task)?;
+        let rows = encoder.chunk_rows();
+        let chunks =
+            vectors.as_slice().chunks(rows * self.dim()).zip(codes.chunks_mut(rows * self.m));
+        let good = threads::map(task, chunks.collect(), |(rows, codes)| {
+            let good = encoder.run(rows, codes, task)?;
+            task.advance((rows.len() / self.dim()) as u64);
+            Ok(good)
+        })?;
+        match good.iter().find(|&&good| good != Input::Good) {
+            None => Ok(()),
+            Some(Input::BadRotated) => Err(Error::OutOfRange {
+                argument: "rotation",
+                got: 0,
+                wanted: "an orthogonal matrix: rotated vectors overflow f32 distances",
+            }),
+            Some(_) => Err(vectors.fault("vectors")),
+        }
+    }
+
+    /// Writes the codewords that the codes name, shape `(n, dim)`; with a rotation, rotated back.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::LengthMismatch`], [`Error::CodeOutOfRange`],
+    /// [`Error::Cancelled`]. After an error the contents of `vectors` are unspecified.
+    pub fn decode_into(
+        &self,
+        rotation: Option<Rotation<'_>>,
+        codes: &Codes<'_>,
+        vectors: &mut [f32],
+        task: &Task,
+    ) -> Result<()> {
+        if codes.m() != self.m {
+            let (expected, got) = (self.m, codes.m());
+            return Err(Error::DimensionMismatch { argument: "codes", expected, got });
+        }
+        if let Some(rotation) = rotation {
+            rotation.check(self.dim())?;
+        }
+        let expected = size(&[codes.len(), self.dim()], "the decoded vectors")?;
+        if vectors.len() != expected {
+            let got = vectors.len();
+            return Err(Error::LengthMismatch { argument: "vectors", expected, got });
+        }
+        task.begin(codes.len() as u64);
+        with_codes!(codes, |codes| self.decode_slice(rotation, codes, vectors, task))
+    }
+
+    fn decode_slice<T: Code>(
+        &self,
+        rotation: Option<Rotation<'_>>,
+        codes: &[T],
+        vectors: &mut [f32],
+        task: &Task,
+    ) -> Result<()> {
+        let (m, dim) = (self.m, self.dim());
+        let chunks = codes.chunks(BLOCK_ROWS * m).zip(vectors.chunks_mut(BLOCK_ROWS * dim));
+        threads::map(task, chunks.enumerate().collect(), |(chunk, (codes, out))| {
+            match rotation {
+                None => self.decode_rows(codes, out, chunk * BLOCK_ROWS)?,
+                Some(rotation) => {
+                    let mut rotated = filled(out.len(), 0.0, "the rotated vectors")?;
+                    self.decode_rows(codes, &mut rotated, chunk * BLOCK_ROWS)?;
+                    rotation.undo_rows(&rotated, out);
+                }
+            }
+            task.advance((codes.len() / m) as u64);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn decode_rows<T: Code>(&self, codes: &[T], out: &mut [f32], first_row: usize) -> Result<()> {
+        let rows = codes.chunks_exact(self.m).zip(out.chunks_exact_mut(self.dim()));
+        for (row, (codes, out)) in rows.enumerate() {
+            let books = self.codewords.chunks_exact(self.ks * self.ds);
+            for (m, ((&code, book), out)) in
+                codes.iter().zip(books).zip(out.chunks_exact_mut(self.ds)).enumerate()
+            {
+                let codeword = book.chunks_exact(self.ds).nth(code.index());
+                out.copy_from_slice(codeword.ok_or(Error::CodeOutOfRange {
+                    code: code.index() as u64,
+                    row: first_row + row,
+                    sub_space: m,
+                    ks: self.ks,
+                })?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the distance table of a query, shape `(m, ks)`: squared L2 distances, or dot
+    /// products, of its sub-vectors and the codewords. With a rotation the query is rotated first.
+    /// Cost: ks dim multiply-adds.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::LengthMismatch`] for `out`, [`Error::NonFinite`] or
+    /// [`Error::TooLarge`] for a value of the query, [`Error::NonFinite`] for a codeword.
+    pub fn table_into(
+        &self,
+        rotation: Option<Rotation<'_>>,
+        query: &[f32],
+        metric: Metric,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.check_dim("query", query.len())?;
+        let expected = self.m * self.ks;
+        if out.len() != expected {
+            return Err(Error::LengthMismatch { argument: "dtable", expected, got: out.len() });
+        }
+        let vectors = Vectors::new(query, query.len())?;
+        if !all_within(query, query.len()) {
+            return Err(vectors.fault("query"));
+        }
+        let mut rotated = Vec::new();
+        let mut query = query;
+        if let Some(rotation) = rotation {
+            rotation.check(query.len())?;
+            rotated.resize(query.len(), 0.0);
+            rotation.apply_rows(query, &mut rotated);
+            query = &rotated;
+        }
+        let rows = out.chunks_exact_mut(self.ks).zip(query.chunks_exact(self.ds));
+        for (m, (row, query)) in rows.enumerate() {
+            for (out, codeword) in row.iter_mut().zip(self.sub_space(m).chunks_exact(self.ds)) {
+                let pairs = query.iter().zip(codeword);
+                *out = match metric {
+                    Metric::L2 => pairs.map(|(q, c)| (q - c) * (q - c)).sum(),
+                    Metric::Dot => pairs.map(|(q, c)| q * c).sum(),
+                };
+            }
+        }
+        if all_finite(out) { Ok(()) } else { Err(Vectors::new(out, self.ks)?.fault("dtable")) }
+    }
+
+    fn check_dim(&self, argument: &'static str, got: usize) -> Result<()> {
+        if got == self.dim() {
+            return Ok(());
+        }
+        Err(Error::DimensionMismatch { argument, expected: self.dim(), got })
+    }
+}
+
+/// Multiply-adds that one task of an encoding does, about a millisecond's worth.
+const CHUNK_WORK: usize = 1 << 25;
+/// Rows whose sub-vectors stay in the cache while the sub-spaces take their turns.
+const ENCODE_ROWS: usize = 8 * TILE;
+
+/// Codewords laid out for the kernels, for one call.
+struct Encoder<'a> {
+    panels: Vec<Panel>, // (m,)
+    book: Codebook<'a>,
+    rotation: Option<Rotation<'a>>,
+    kernels: Kernels,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Input {
+    Good,
+    Bad,
+    BadRotated,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(book: Codebook<'a>, rotation: Option<Rotation<'a>>, task: &Task) -> Result<Self> {
+        Vectors::new(book.codewords, book.ds)?.check("codewords", task)?;
+        let kernels = Kernels::active()?;
+        let panel = |m| Panel::new(book.sub_space(m), book.ds);
+        let panels = threads::map(task, (0..book.m).collect(), panel)?;
+        Ok(Self { panels, book, rotation, kernels })
+    }
+
+    /// Rows of one task: whole blocks, of which a cheap code takes more.
+    fn chunk_rows(&self) -> usize {
+        let work = self.book.ks * self.book.dim();
+        (CHUNK_WORK / work).clamp(TILE, 16 * ENCODE_ROWS) / TILE * TILE
+    }
+
+    /// Encodes a chunk of rows.
+    fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<Input> {
+        let (m, dim) = (self.book.m, self.book.dim());
+        let mut tile = Tile::new(self.book.ds);
+        let mut found = Nearest::new();
+        let mut rotated = match self.rotation {
+            Some(_) => filled(rows.len().min(ENCODE_ROWS * dim), 0.0, "the rotated vectors")?,
+            None => Vec::new(),
+        };
+        for (rows, codes) in rows.chunks(ENCODE_ROWS * dim).zip(codes.chunks_mut(ENCODE_ROWS * m)) {
+            if !all_within(rows, dim) {
+                return Ok(Input::Bad);
+            }
+            let rows = match self.rotation {
+                None => rows,
+                Some(rotation) => {
+                    let rotated = &mut rotated[..rows.len()];
+                    rotation.apply_rows(rows, rotated);
+                    if !all_within(rotated, dim) {
+                        return Ok(Input::BadRotated);
+                    }
+                    rotated
+                }
+            };
+            for (sub_space, panel) in self.panels.iter().enumerate() {
+                let tiles = rows.chunks(TILE * dim).zip(codes.chunks_mut(TILE * m));
+                for (rows, codes) in tiles {
+                    task.check()?;
+                    tile.load(&rows[sub_space * panel.ds()..], dim, panel.centre());
+                    self.kernels.nearest(panel, tile.view(), &mut found);
+                    for (row, &code) in codes.chunks_exact_mut(m).zip(&found.codes) {
+                        row[sub_space] = T::from_index(code);
+                    }
+                }
+            }
+        }
+        Ok(Input::Good)
+    }
+}
+
+/// A trained product quantizer that owns its codewords.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pq {
+    codewords: Vec<f32>, // (m, ks, ds)
+    m: usize,
+    ks: usize,
+    ds: usize,
+    metric: Metric,
+}
+
+impl Pq {
+    /// Trains the codewords: k-means in each sub-space, all sub-spaces in parallel. The same seed
+    /// starts from the rows that nanopq starts from. Cost: iterations n ks dim multiply-adds;
+    /// memory: one copy of the vectors.
+    ///
+    /// # Errors
+    /// [`Error::NotDivisible`], [`Error::OutOfRange`], [`Error::TooFewRows`],
+    /// [`Error::InitialCodewords`], [`Error::NonFinite`], [`Error::TooLarge`],
+    /// [`Error::OutOfMemory`], [`Error::Cancelled`].
+    ///
+    /// ```
+    /// use picopq::{Pq, PqOptions, Task, Vectors};
+    /// let data: Vec<f32> = (0..4000).map(|i| (i * i % 97) as f32).collect();
+    /// let vectors = Vectors::new(&data, 8)?;
+    /// let options = PqOptions { ks: 16, ..PqOptions::new(4) };
+    /// let (pq, training) = Pq::train(vectors, &options, &Task::new())?;
+    /// assert_eq!(pq.encode(vectors)?.len(), 500);
+    /// assert!(training.losses.last() < training.losses.first());
+    /// # Ok::<(), picopq::Error>(())
+    /// ```
+    pub fn train(
+        vectors: Vectors<'_>,
+        options: &PqOptions,
+        task: &Task,
+    ) -> Result<(Self, Training)> {
+        let ds = options.check(vectors.len(), vectors.dim())?;
+        vectors.check("vectors", task)?;
+        let kernels = Kernels::active()?;
+        task.begin((options.m * options.iterations) as u64);
+        let shape = (options.m, options.ks, ds);
+        let draws = seeding::draw(&options.init, options.seed, vectors.len(), shape)?;
+        let clusters =
+            threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
+                let columns = m * ds..(m + 1) * ds;
+                let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
+                let points = Points::new(vectors, columns)?;
+                kmeans::train(&points, start, options.iterations, kernels, task)
+            })?;
+        let training = summarize(&clusters, vectors.len());
+        let mut codewords = Vec::new();
+        clusters.iter().for_each(|clusters| codewords.extend_from_slice(&clusters.codewords));
+        let (m, ks) = (options.m, options.ks);
+        Ok((Self { codewords, m, ks, ds, metric: options.metric }, training))
+    }
+
+    /// A quantizer of given codewords, shape `(m, ks, ds)`.
+    ///
+    /// # Errors
+    /// As [`Codebook::new`]; [`Error::NonFinite`] or [`Error::TooLarge`] for a codeword.
+    pub fn from_codewords(
+        codewords: Vec<f32>,
+        m: usize,
+        ks: usize,
+        ds: usize,
+        metric: Metric,
+    ) -> Result<Self> {
+        Codebook::new(&codewords, m, ks, ds)?;
+        Vectors::new(&codewords, ds)?.check("codewords", &Task::new())?;
+        Ok(Self { codewords, m, ks, ds, metric })
+    }
+
+    /// The codewords.
+    #[must_use]
+    pub fn codebook(&self) -> Codebook<'_> {
+        Codebook { codewords: &self.codewords, m: self.m, ks: self.ks, ds: self.ds }
+    }
+
+    /// The codewords, shape `(m, ks, ds)`.
+    #[must_use]
+    pub fn into_codewords(self) -> Vec<f32> {
+        self.codewords
+    }
+
+    /// How queries are compared with codes.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The codes of the vectors, shape `(n, m)`; see [`Codebook::encode_into`].
+    ///
+    /// # Errors
+    /// As [`Codebook::encode_into`].
+    pub fn encode(&self, vectors: Vectors<'_>) -> Result<Codes<'static>> {
+        encode(self.codebook(), None, vectors)
+    }
+
+    /// The vectors that the codes stand for, shape `(n, dim)`.
+    ///
+    /// # Errors
+    /// As [`Codebook::decode_into`].
+    pub fn decode(&self, codes: &Codes<'_>) -> Result<Vec<f32>> {
+        decode(self.codebook(), None, codes)
+    }
+
+    /// The distance table of a query; see [`Codebook::table_into`].
+    ///
+    /// # Errors
+    /// As [`Codebook::table_into`].
+    pub fn table(&self, query: &[f32]) -> Result<DistanceTable<'static>> {
+        table(self.codebook(), None, query, self.metric)
+    }
+}
+
+pub(crate) fn encode(
+    book: Codebook<'_>,
+    rotation: Option<Rotation<'_>>,
+    vectors: Vectors<'_>,
+) -> Result<Codes<'static>> {
+    fn typed<T: Code>(
+        book: Codebook<'_>,
+        rotation: Option<Rotation<'_>>,
+        vectors: Vectors<'_>,
+    ) -> Result<Codes<'static>> {
+        let len = size(&[vectors.len(), book.m], "the codes")?;
+        let mut codes = filled(len, T::default(), "the codes")?;
+        book.encode_into(rotation, vectors, &mut codes, &Task::new())?;
+        Codes::new(codes, book.m, book.ks)
+    }
+    match book.ks {
+        ks if ks <= u8::MAX_KS => typed::<u8>(book, rotation, vectors),
+        ks if ks <= u16::MAX_KS => typed::<u16>(book, rotation, vectors),
+        _ => typed::<u32>(book, rotation, vectors),
+    }
+}
+
+pub(crate) fn decode(
+    book: Codebook<'_>,
+    rotation: Option<Rotation<'_>>,
+    codes: &Codes<'_>,
+) -> Result<Vec<f32>> {
+    let len = size(&[codes.len(), book.dim()], "the decoded vectors")?;
+    let mut vectors = filled(len, 0.0, "the decoded vectors")?;
+    book.decode_into(rotation, codes, &mut vectors, &Task::new())?;
+    Ok(vectors)
+}
+
+pub(crate) fn table(
+    book: Codebook<'_>,
+    rotation: Option<Rotation<'_>>,
+    query: &[f32],
+    metric: Metric,
+) -> Result<DistanceTable<'static>> {
+    let mut values = filled(book.m * book.ks, 0.0, "the distance table")?;
+    book.table_into(rotation, query, metric, &mut values)?;
+    DistanceTable::new(values, book.m, metric)
+}
+
+/// Adds up what the sub-spaces report; one that ended early keeps its last loss.
+pub(crate) fn summarize(clusters: &[Clusters], n: usize) -> Training {
+    let steps = clusters.iter().map(|clusters| clusters.losses.len()).max().unwrap_or(0);
+    let at = |step: usize, clusters: &Clusters| {
+        clusters.losses.get(step).or(clusters.losses.last()).copied().unwrap_or(0.0)
+    };
+    let loss = |step| clusters.iter().map(|clusters| at(step, clusters)).sum::<f64>() / n as f64;
+    Training {
+        losses: (0..steps).map(loss).collect(),
+        empty_clusters: clusters.iter().map(|clusters| clusters.empty).sum(),
+    }
+}
+
+/// `dim / m`, or an error that names the divisors of `dim` on either side of `m`.
+fn sub_dimension(dim: usize, m: usize) -> Result<usize> {
+    if m == 0 || dim == 0 {
+        let argument = if m == 0 { "m" } else { "dim" };
+        return Err(Error::OutOfRange { argument, got: 0, wanted: "at least 1" });
+    }
+    if dim.is_multiple_of(m) {
+        return Ok(dim / m);
+    }
+    let below = (1..m.min(dim)).rev().find(|&divisor| dim.is_multiple_of(divisor));
+    let above = (m + 1..=dim).find(|&divisor| dim.is_multiple_of(divisor));
+    let nearest = below.into_iter().chain(above).collect();
+    Err(Error::NotDivisible { dim, m, nearest })
+}
+
+fn check_ks(ks: usize) -> Result<()> {
+    if (1..=u32::MAX_KS).contains(&ks) {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { argument: "ks", got: ks as u64, wanted: "1 to 2^32" })
+}

@@ -1,0 +1,172 @@
+//! The process's thread pool, and what a caller sees of a long call: progress and cancellation.
+//!
+//! All parallel work of the crate goes through [`map`]: items in, results out in the order of the
+//! items, whatever the number of threads. The pool belongs to one process: after a fork the child
+//! makes its own, and the parent's (whose threads do not exist there) is leaked, never dropped.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// A running call as others see it: how far it is, and a way to stop it.
+///
+/// Share it with another thread by reference; every long call of this crate takes one.
+///
+/// ```
+/// let task = picopq::Task::new();
+/// task.cancel();
+/// let vectors = picopq::Vectors::new(&[0.0; 64], 2)?;
+/// let options = picopq::PqOptions { ks: 4, ..picopq::PqOptions::new(1) };
+/// assert!(matches!(
+///     picopq::Pq::train(vectors, &options, &task),
+///     Err(picopq::Error::Cancelled)
+/// ));
+/// # Ok::<(), picopq::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Task {
+    cancelled: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+    losses: Mutex<Vec<f64>>,
+}
+
+impl Task {
+    /// A task that has not begun.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the call to stop; it returns [`Error::Cancelled`] at its next check, within
+    /// milliseconds.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
+    }
+
+    /// Units of work finished and units in all; `(0, 0)` before the call has begun. The unit is
+    /// the call's own: rows for encode and decode, k-means steps for training.
+    #[must_use]
+    pub fn progress(&self) -> (u64, u64) {
+        (self.done.load(Relaxed), self.total.load(Relaxed))
+    }
+
+    /// Mean squared error after each finished rotation of an OPQ training, as far as it is.
+    #[must_use]
+    pub fn losses(&self) -> Vec<f64> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn begin(&self, total: u64) {
+        self.done.store(0, Relaxed);
+        self.total.store(total, Relaxed);
+    }
+
+    pub(crate) fn advance(&self, units: u64) {
+        self.done.fetch_add(units, Relaxed);
+    }
+
+    pub(crate) fn report_loss(&self, loss: f64) {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancelled.load(Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// The number asked for by [`set_num_threads`]; 0 = not asked.
+static REQUESTED: AtomicUsize = AtomicUsize::new(0);
+static POOL: ArcSwapOption<ProcessPool> = ArcSwapOption::const_empty();
+
+struct ProcessPool {
+    process: u32,
+    threads: usize,
+    pool: rayon::ThreadPool,
+}
+
+/// Sets how many threads later calls use; 0 returns to the default: `PICOPQ_NUM_THREADS`, else
+/// one for each available processor. Results do not depend on it.
+pub fn set_num_threads(threads: usize) {
+    REQUESTED.store(threads, Relaxed);
+}
+
+/// The number of threads that the next call uses.
+#[must_use]
+pub fn num_threads() -> usize {
+    let positive = |threads: &usize| *threads > 0;
+    Some(REQUESTED.load(Relaxed))
+        .filter(positive)
+        .or_else(|| std::env::var("PICOPQ_NUM_THREADS").ok()?.trim().parse().ok().filter(positive))
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
+}
+
+/// This process's pool, made or replaced where needed; `None` where no thread can be started.
+fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
+    let process = std::process::id();
+    if let Some(current) = &*POOL.load()
+        && (current.process, current.threads) == (process, threads)
+    {
+        return Some(Arc::clone(current));
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("picopq-{index}"))
+        .build()
+        .ok()?;
+    let fresh = Arc::new(ProcessPool { process, threads, pool });
+    if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
+        && old.process != process
+    {
+        // Dropping it would signal threads that the fork did not copy.
+        std::mem::forget(old);
+    }
+    Some(fresh)
+}
+
+/// `work` on every item, results in the order of the items. One item, one thread, or a machine
+/// that refuses threads: on the caller's thread. The task is checked before each item; the first
+/// error stops the rest.
+pub(crate) fn map<I, T, W>(task: &Task, items: Vec<I>, work: W) -> Result<Vec<T>>
+where
+    I: Send,
+    T: Send,
+    W: Fn(I) -> Result<T> + Sync,
+{
+    let one = |item| {
+        task.check()?;
+        work(item)
+    };
+    let threads = if items.len() > 1 { num_threads() } else { 1 };
+    if threads > 1 && rayon::current_thread_index().is_some() {
+        return items.into_par_iter().map(one).collect();
+    }
+    match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
+        Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
+        None => items.into_iter().map(one).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_stand_in_the_order_of_the_items() {
+        let squares = map(&Task::new(), (0..1000_u64).collect(), |i| Ok(i * i)).unwrap();
+        assert!(squares.iter().enumerate().all(|(i, &square)| square == (i * i) as u64));
+    }
+
+    #[test]
+    fn a_cancelled_task_does_no_work() {
+        let task = Task::new();
+        task.cancel();
+        let result: Result<Vec<()>> = map(&task, vec![0; 10], |_| panic!("worked"));
+        assert_eq!(result, Err(Error::Cancelled));
+    }
+}

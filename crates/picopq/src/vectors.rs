@@ -1,0 +1,147 @@
+//! Rows of f32: the one input of training and encoding, its shape checked once.
+
+use crate::error::{Error, Result, size};
+use crate::threads::{self, Task};
+
+/// Borrowed vectors, shape `(n, dim)`, row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct Vectors<'a> {
+    data: &'a [f32], // (n, dim)
+    dim: usize,
+}
+
+/// Rows that one task checks for bad values.
+const CHECK_ROWS: usize = 4096;
+
+impl<'a> Vectors<'a> {
+    /// Views `data` as rows of `dim` values.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if `dim` is 0, [`Error::LengthMismatch`] if `data` does not end with a
+    /// whole row. Values are checked by the call that reads them.
+    pub fn new(data: &'a [f32], dim: usize) -> Result<Self> {
+        if dim == 0 {
+            return Err(Error::OutOfRange { argument: "dim", got: 0, wanted: "at least 1" });
+        }
+        if !data.len().is_multiple_of(dim) {
+            let expected = size(&[data.len() / dim + 1, dim], "the vectors")?;
+            return Err(Error::LengthMismatch { argument: "vectors", expected, got: data.len() });
+        }
+        Ok(Self { data, dim })
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.data.len() / self.dim
+    }
+
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Values in a row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// All values, shape `(n, dim)`.
+    #[must_use]
+    pub fn as_slice(&self) -> &'a [f32] {
+        self.data
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        &self.data[row * self.dim..][..self.dim]
+    }
+
+    /// Refuses NaN, infinities and values whose squared distances overflow f32.
+    pub(crate) fn check(&self, argument: &'static str, task: &Task) -> Result<()> {
+        let blocks = self.data.chunks(CHECK_ROWS * self.dim).collect();
+        let good = threads::map(task, blocks, |block| Ok(all_within(block, self.dim)))?;
+        if good.into_iter().all(|block| block) { Ok(()) } else { Err(self.fault(argument)) }
+    }
+
+    /// The error for rows that [`all_within`] refused.
+    pub(crate) fn fault(&self, argument: &'static str) -> Error {
+        let place = |index| (index / self.dim, index % self.dim);
+        let mut bad = (0..self.data.len()).filter(|&index| !self.data[index].is_finite());
+        if let Some(first) = bad.next() {
+            let (row, column) = place(first);
+            return Error::NonFinite { argument, row, column, count: 1 + bad.count() };
+        }
+        let limit = magnitude_limit(self.dim);
+        let first = self.data.iter().position(|value| value.abs() > limit).unwrap_or(0);
+        let (row, column) = place(first);
+        Error::TooLarge { argument, row, column, dim: self.dim, limit: limit as u64 }
+    }
+
+    /// The numbers, ascending, of the rows without NaN or infinity. One pass over the data.
+    #[must_use]
+    pub fn finite_rows(&self) -> Vec<usize> {
+        let finite = |row: &usize| self.row(*row).iter().all(|value| value.is_finite());
+        (0..self.len()).filter(finite).collect()
+    }
+}
+
+/// The largest magnitude for which no squared distance of two vectors overflows: |x - y|^2 is at
+/// most 4 dim limit^2; one half is left for the intermediate sums of the expanded form.
+pub(crate) fn magnitude_limit(dim: usize) -> f32 {
+    (f64::from(f32::MAX) / (8.0 * dim as f64)).sqrt() as f32
+}
+
+/// Whether every value is finite and at most [`magnitude_limit`].
+pub(crate) fn all_within(values: &[f32], dim: usize) -> bool {
+    largest_bits(values) <= magnitude_limit(dim).to_bits()
+}
+
+/// Whether no value is NaN or infinite.
+pub(crate) fn all_finite(values: &[f32]) -> bool {
+    largest_bits(values) < f32::INFINITY.to_bits()
+}
+
+/// The bits of the largest magnitude. Bits of non-negative floats order as integers, with NaN and
+/// infinity above every number, so one pass without branches finds all bad values.
+fn largest_bits(values: &[f32]) -> u32 {
+    values.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7fff_ffff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bad_value_is_named() {
+        let mut data = vec![1.0_f32; 6];
+        data[3] = f32::NAN;
+        data[5] = f32::NEG_INFINITY;
+        let vectors = Vectors::new(&data, 2).unwrap();
+        let error = vectors.check("vectors", &Task::new()).unwrap_err();
+        let wanted = Error::NonFinite { argument: "vectors", row: 1, column: 1, count: 2 };
+        assert_eq!(error, wanted);
+        assert_eq!(vectors.finite_rows(), [0]);
+    }
+
+    #[test]
+    fn large_values_are_refused_just_above_the_limit() {
+        let limit = magnitude_limit(3);
+        assert!((12.0 * limit * limit).is_finite());
+        assert!(all_within(&[limit, -limit, 0.0], 3));
+        let data = [0.0, -limit * 1.001, 0.0];
+        let vectors = Vectors::new(&data, 3).unwrap();
+        let error = vectors.check("query", &Task::new()).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { argument: "query", row: 0, column: 1, .. }));
+    }
+
+    #[test]
+    fn a_ragged_array_is_refused() {
+        assert!(matches!(
+            Vectors::new(&[0.0; 5], 2),
+            Err(Error::LengthMismatch { expected: 6, got: 5, .. })
+        ));
+        assert!(matches!(Vectors::new(&[], 0), Err(Error::OutOfRange { .. })));
+    }
+}

@@ -1,0 +1,82 @@
+"""The compiled half of picopq: functions over arrays that the caller owns.
+
+Every array is C-contiguous with exactly the dtype shown; outputs are written in place.
+Input errors are raised as `picopq.PicoPQError`, an out-of-range code as IndexError, a refused
+allocation as MemoryError. Each function releases the GIL and answers Ctrl-C.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+I64: TypeAlias = NDArray[np.int64]
+Codes: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
+Progress: TypeAlias = Callable[[int, int], object] | None
+OnStep: TypeAlias = Callable[[int, float], object] | None
+
+class PicoPQError(ValueError, AssertionError): ...
+
+def train_pq(
+    vecs: F32,  # (N, D)
+    m: int,
+    ks: int,
+    iterations: int,
+    seed: int,
+    minit: str,
+    init: F32 | None,  # (M, Ks, Ds), used by minit="matrix"
+    allow_few_rows: bool,
+    progress: Progress,
+) -> tuple[F32, F64, int]:
+    """Codewords (M, Ks, Ds), mean squared error at each step, number of empty clusters."""
+
+def train_opq(
+    vecs: F32,  # (N, D)
+    m: int,
+    ks: int,
+    pq_iterations: int,
+    rotation_iterations: int,
+    seed: int,
+    minit: str,
+    init: F32 | None,
+    parametric: bool,
+    allow_few_rows: bool,
+    progress: Progress,
+    on_step: OnStep,  # (rotation step, mean squared error)
+) -> tuple[F32, F32, F64, int]:
+    """Codewords (M, Ks, Ds), rotation (D, D), mean squared error per step, empty clusters."""
+
+def eigenvalue_allocation(vecs: F32, m: int) -> F32:
+    """Rotation (D, D) for Gaussian data."""
+
+def finite_rows(vecs: F32) -> I64:
+    """Row numbers without NaN or infinity, ascending."""
+
+def encode(codewords: F32, vecs: F32, codes: Codes, progress: Progress) -> None: ...
+def decode(codewords: F32, codes: Codes, vecs: F32, progress: Progress) -> None: ...
+def rotate(rotation: F32, vecs: F32, out: F32, inverse: bool, progress: Progress) -> None:
+    """out = vecs @ rotation, or vecs @ rotation.T when inverse."""
+
+def table(codewords: F32, query: F32, metric: str, out: F32) -> None:
+    """out (M, Ks): squared distances or dot products of the sub-vectors and the codewords."""
+
+def adist(table: F32, codes: Codes, dists: F32) -> None: ...
+def search(
+    tables: F32,  # (nq, M, Ks)
+    metric: str,
+    codes: Codes,  # (N, M)
+    dists: F32,  # (nq, k), k <= N
+    ids: I64,  # (nq, k)
+    progress: Progress,
+) -> None:
+    """The k best codes of every table, best first, ties to the lower id."""
+
+def num_threads() -> int: ...
+def set_num_threads(threads: int) -> None:
+    """0 = one thread per available processor."""
+
+def instruction_set() -> str:
+    """The kernels in use: "scalar", "avx2", ..."""

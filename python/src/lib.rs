@@ -1,0 +1,387 @@
+//! The compiled half of the Python package: numpy arrays in, calls through the one door, numpy
+//! arrays out. Signatures and shapes are documented in `_native.pyi`.
+#![allow(missing_docs, reason = "documented for its users in _native.pyi")]
+#![allow(clippy::needless_pass_by_value, reason = "arguments that Python hands over are owned")]
+
+mod door;
+mod errors;
+
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1,
+    PyReadonlyArray2, PyReadonlyArray3, PyReadwriteArray, PyReadwriteArray2,
+};
+use picopq::{
+    Code, Codebook, Codes, Init, Metric, Opq, OpqOptions, Pq, PqOptions, Rotation, Vectors,
+};
+use pyo3::prelude::*;
+
+use door::{Listeners, run};
+use errors::to_python;
+
+type Listener<'py> = Option<Bound<'py, PyAny>>;
+
+/// Checked input, or the Python exception.
+fn checked<T>(py: Python<'_>, result: picopq::Result<T>) -> PyResult<T> {
+    result.map_err(|error| to_python(py, error))
+}
+
+fn vectors<'a>(py: Python<'_>, vecs: &'a PyReadonlyArray2<'_, f32>) -> PyResult<Vectors<'a>> {
+    checked(py, Vectors::new(vecs.as_slice()?, vecs.as_array().ncols()))
+}
+
+fn codebook<'a>(
+    py: Python<'_>,
+    codewords: &'a PyReadonlyArray3<'_, f32>,
+) -> PyResult<Codebook<'a>> {
+    let (m, ks, ds) = codewords.as_array().dim();
+    checked(py, Codebook::new(codewords.as_slice()?, m, ks, ds))
+}
+
+fn rotation_of<'a>(
+    py: Python<'_>,
+    rotation: Option<&'a PyReadonlyArray2<'_, f32>>,
+) -> PyResult<Option<Rotation<'a>>> {
+    let Some(rotation) = rotation else { return Ok(None) };
+    let (rows, columns) = rotation.as_array().dim();
+    let wide = Rotation::new(rotation.as_slice()?, if rows == columns { rows } else { 0 });
+    checked(py, wide).map(Some)
+}
+
+fn metric_of(metric: &str) -> Metric {
+    if metric == "dot" { Metric::Dot } else { Metric::L2 }
+}
+
+fn init_of(
+    py: Python<'_>,
+    minit: &str,
+    init: Option<&PyReadonlyArray3<'_, f32>>,
+) -> PyResult<Init> {
+    Ok(match (minit, init) {
+        ("points", _) => Init::Points,
+        ("++", _) => Init::PlusPlus,
+        ("random", _) => Init::Random,
+        (_, Some(init)) => Init::Codewords(init.as_slice()?.to_vec()),
+        (_, None) => {
+            return checked(py, Err(picopq::Error::InitialCodewords { expected: 1, got: 0 }));
+        }
+    })
+}
+
+/// Codes of any of the three widths.
+#[derive(FromPyObject)]
+enum AnyCodes<'py> {
+    U8(PyReadonlyArray2<'py, u8>),
+    U16(PyReadonlyArray2<'py, u16>),
+    U32(PyReadonlyArray2<'py, u32>),
+}
+
+/// Runs a body with the array of codes, whatever its width.
+macro_rules! with_codes {
+    ($codes:expr, |$array:ident| $body:expr) => {
+        match $codes {
+            AnyCodes::U8($array) => $body,
+            AnyCodes::U16($array) => $body,
+            AnyCodes::U32($array) => $body,
+        }
+    };
+}
+
+impl AnyCodes<'_> {
+    /// The codes, each below `ks`.
+    fn checked(&self, py: Python<'_>, ks: usize) -> PyResult<Codes<'_>> {
+        fn typed<'a, T: Code + Element>(
+            codes: &'a PyReadonlyArray2<'_, T>,
+            ks: usize,
+        ) -> PyResult<picopq::Result<Codes<'a>>> {
+            let m = codes.as_array().ncols();
+            Ok(Codes::new(codes.as_slice()?, m, ks.min(T::MAX_KS)))
+        }
+        let codes = with_codes!(self, |array| typed(array, ks))?;
+        checked(py, codes)
+    }
+}
+
+/// An output array of codes of any of the three widths.
+#[derive(FromPyObject)]
+enum AnyCodesOut<'py> {
+    U8(PyReadwriteArray2<'py, u8>),
+    U16(PyReadwriteArray2<'py, u16>),
+    U32(PyReadwriteArray2<'py, u32>),
+}
+
+fn array3<'py>(
+    py: Python<'py>,
+    values: Vec<f32>,
+    shape: [usize; 3],
+) -> PyResult<Bound<'py, PyArray3<f32>>> {
+    values.into_pyarray(py).reshape(shape)
+}
+
+fn square<'py>(
+    py: Python<'py>,
+    values: Vec<f32>,
+    dim: usize,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    values.into_pyarray(py).reshape([dim, dim])
+}
+
+/// Work of a product of sizes, for choosing how to run it.
+fn cost(sizes: &[usize]) -> usize {
+    sizes.iter().fold(1, |product: usize, &size| product.saturating_mul(size))
+}
+
+type Learnt<'py> = (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray1<f64>>, usize);
+type LearntRotated<'py> =
+    (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f64>>, usize);
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments, reason = "one for each of Python's keyword arguments")]
+fn train_pq<'py>(
+    py: Python<'py>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    m: usize,
+    ks: usize,
+    iterations: usize,
+    seed: u32,
+    minit: &str,
+    init: Option<PyReadonlyArray3<'py, f32>>,
+    allow_few_rows: bool,
+    progress: Listener<'py>,
+) -> PyResult<Learnt<'py>> {
+    let rows = vectors(py, &vecs)?;
+    let init = init_of(py, minit, init.as_ref())?;
+    let metric = Metric::L2;
+    let options = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows };
+    let cost = cost(&[rows.len(), rows.dim(), ks, iterations]);
+    let (pq, training) =
+        run(py, cost, Listeners::new(progress, None), |task| Pq::train(rows, &options, task))?;
+    let shape = [m, ks, pq.codebook().ds()];
+    let codewords = array3(py, pq.into_codewords(), shape)?;
+    Ok((codewords, training.losses.into_pyarray(py), training.empty_clusters))
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments, reason = "one for each of Python's keyword arguments")]
+fn train_opq<'py>(
+    py: Python<'py>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    m: usize,
+    ks: usize,
+    pq_iterations: usize,
+    rotation_iterations: usize,
+    seed: u32,
+    minit: &str,
+    init: Option<PyReadonlyArray3<'py, f32>>,
+    parametric: bool,
+    allow_few_rows: bool,
+    progress: Listener<'py>,
+    on_step: Listener<'py>,
+) -> PyResult<LearntRotated<'py>> {
+    let rows = vectors(py, &vecs)?;
+    let (init, metric, iterations) =
+        (init_of(py, minit, init.as_ref())?, Metric::L2, pq_iterations);
+    let pq = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows };
+    let options = OpqOptions { pq, rotations: rotation_iterations, parametric };
+    let cost = cost(&[rows.len(), rows.dim(), ks, iterations]);
+    let (opq, training) =
+        run(py, cost, Listeners::new(progress, on_step), |task| Opq::train(rows, &options, task))?;
+    let (pq, rotation) = opq.into_parts();
+    let shape = [m, ks, pq.codebook().ds()];
+    let codewords = array3(py, pq.into_codewords(), shape)?;
+    let rotation = square(py, rotation, shape[0] * shape[2])?;
+    Ok((codewords, rotation, training.losses.into_pyarray(py), training.empty_clusters))
+}
+
+#[pyfunction]
+fn eigenvalue_allocation<'py>(
+    py: Python<'py>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    m: usize,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let rows = vectors(py, &vecs)?;
+    let cost = cost(&[rows.len(), rows.dim(), rows.dim()]);
+    let rotation =
+        run(py, cost, Listeners::default(), |task| picopq::eigenvalue_allocation(rows, m, task))?;
+    square(py, rotation, rows.dim())
+}
+
+#[pyfunction]
+fn finite_rows<'py>(
+    py: Python<'py>,
+    vecs: PyReadonlyArray2<'py, f32>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let rows = vectors(py, &vecs)?;
+    let finite = py.detach(|| rows.finite_rows().into_iter().map(|row| row as i64).collect());
+    Ok(Vec::into_pyarray(finite, py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (codewords, vecs, codes, progress, rotation=None))]
+fn encode<'py>(
+    py: Python<'py>,
+    codewords: PyReadonlyArray3<'py, f32>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    codes: AnyCodesOut<'py>,
+    progress: Listener<'py>,
+    rotation: Option<PyReadonlyArray2<'py, f32>>,
+) -> PyResult<()> {
+    fn typed<T: Code + Element>(
+        py: Python<'_>,
+        book: Codebook<'_>,
+        rotation: Option<Rotation<'_>>,
+        rows: Vectors<'_>,
+        mut codes: PyReadwriteArray2<'_, T>,
+        progress: Listener<'_>,
+    ) -> PyResult<()> {
+        let codes = codes.as_slice_mut()?;
+        let cost = cost(&[rows.len(), rows.dim(), book.ks()]);
+        run(py, cost, Listeners::new(progress, None), |task| {
+            book.encode_into(rotation, rows, codes, task)
+        })
+    }
+    let (book, rows) = (codebook(py, &codewords)?, vectors(py, &vecs)?);
+    let rotation = rotation_of(py, rotation.as_ref())?;
+    match codes {
+        AnyCodesOut::U8(codes) => typed(py, book, rotation, rows, codes, progress),
+        AnyCodesOut::U16(codes) => typed(py, book, rotation, rows, codes, progress),
+        AnyCodesOut::U32(codes) => typed(py, book, rotation, rows, codes, progress),
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (codewords, codes, vecs, progress, rotation=None))]
+fn decode<'py>(
+    py: Python<'py>,
+    codewords: PyReadonlyArray3<'py, f32>,
+    codes: AnyCodes<'py>,
+    mut vecs: PyReadwriteArray2<'py, f32>,
+    progress: Listener<'py>,
+    rotation: Option<PyReadonlyArray2<'py, f32>>,
+) -> PyResult<()> {
+    let book = codebook(py, &codewords)?;
+    let codes = codes.checked(py, book.ks())?;
+    let rotation = rotation_of(py, rotation.as_ref())?;
+    let out = vecs.as_slice_mut()?;
+    run(py, out.len(), Listeners::new(progress, None), |task| {
+        book.decode_into(rotation, &codes, out, task)
+    })
+}
+
+#[pyfunction]
+fn rotate<'py>(
+    py: Python<'py>,
+    rotation: PyReadonlyArray2<'py, f32>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    mut out: PyReadwriteArray2<'py, f32>,
+    inverse: bool,
+    progress: Listener<'py>,
+) -> PyResult<()> {
+    let rows = vectors(py, &vecs)?;
+    let Some(rotation) = rotation_of(py, Some(&rotation))? else { return Ok(()) };
+    let out = out.as_slice_mut()?;
+    let cost = cost(&[out.len(), rotation.dim()]);
+    run(py, cost, Listeners::new(progress, None), |task| {
+        if inverse {
+            rotation.undo_into(rows, out, task)
+        } else {
+            rotation.apply_into(rows, out, task)
+        }
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (codewords, query, metric, out, rotation=None))]
+fn table<'py>(
+    py: Python<'py>,
+    codewords: PyReadonlyArray3<'py, f32>,
+    query: PyReadonlyArray1<'py, f32>,
+    metric: &str,
+    mut out: PyReadwriteArray2<'py, f32>,
+    rotation: Option<PyReadonlyArray2<'py, f32>>,
+) -> PyResult<()> {
+    let book = codebook(py, &codewords)?;
+    let rotation = rotation_of(py, rotation.as_ref())?;
+    let (query, out, metric) = (query.as_slice()?, out.as_slice_mut()?, metric_of(metric));
+    run(py, 0, Listeners::default(), |_| book.table_into(rotation, query, metric, out))
+}
+
+#[pyfunction]
+fn adist<'py>(
+    py: Python<'py>,
+    table: PyReadonlyArray2<'py, f32>,
+    codes: AnyCodes<'py>,
+    mut dists: PyReadwriteArray<'py, f32, numpy::Ix1>,
+) -> PyResult<()> {
+    let (m, ks) = table.as_array().dim();
+    let table = checked(py, picopq::DistanceTable::new(table.as_slice()?, m, Metric::L2))?;
+    let codes = codes.checked(py, ks)?;
+    let dists = dists.as_slice_mut()?;
+    let cost = cost(&[codes.len(), m]);
+    run(py, cost, Listeners::default(), |task| table.adist_into(&codes, dists, task))
+}
+
+#[pyfunction]
+fn search<'py>(
+    py: Python<'py>,
+    tables: PyReadonlyArray3<'py, f32>,
+    metric: &str,
+    codes: AnyCodes<'py>,
+    mut dists: PyReadwriteArray2<'py, f32>,
+    mut ids: PyReadwriteArray2<'py, i64>,
+    progress: Listener<'py>,
+) -> PyResult<()> {
+    let (queries, m, ks) = tables.as_array().dim();
+    let codes = codes.checked(py, ks)?;
+    let metric = metric_of(metric);
+    let tables = tables
+        .as_slice()?
+        .chunks_exact(m * ks)
+        .map(|table| picopq::DistanceTable::new(table, m, metric))
+        .collect();
+    let tables: Vec<_> = checked(py, tables)?;
+    let k = dists.as_array().ncols();
+    let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
+    let cost = cost(&[queries, codes.len(), m]);
+    let found = run(py, cost, Listeners::new(progress, None), |task| {
+        picopq::search(&tables, &codes, k, task)
+    })?;
+    let neighbors = found.into_iter().flatten();
+    for ((dist, id), neighbor) in dists.iter_mut().zip(ids).zip(neighbors) {
+        (*dist, *id) = (neighbor.distance, neighbor.id as i64);
+    }
+    Ok(())
+}
+
+#[pyfunction]
+fn num_threads() -> usize {
+    picopq::num_threads()
+}
+
+#[pyfunction]
+fn set_num_threads(threads: usize) {
+    picopq::set_num_threads(threads);
+}
+
+#[pyfunction]
+fn instruction_set(py: Python<'_>) -> PyResult<&'static str> {
+    checked(py, picopq::instruction_set()).map(picopq::InstructionSet::name)
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("PicoPQError", errors::picopq_error(module.py())?)?;
+    module.add_function(wrap_pyfunction!(train_pq, module)?)?;
+    module.add_function(wrap_pyfunction!(train_opq, module)?)?;
+    module.add_function(wrap_pyfunction!(eigenvalue_allocation, module)?)?;
+    module.add_function(wrap_pyfunction!(finite_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(encode, module)?)?;
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(rotate, module)?)?;
+    module.add_function(wrap_pyfunction!(table, module)?)?;
+    module.add_function(wrap_pyfunction!(adist, module)?)?;
+    module.add_function(wrap_pyfunction!(search, module)?)?;
+    module.add_function(wrap_pyfunction!(num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(instruction_set, module)?)?;
+    Ok(())
+}
