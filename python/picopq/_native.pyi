@@ -55,13 +55,23 @@ def eigenvalue_allocation(vecs: F32, m: int) -> F32:
 def finite_rows(vecs: F32) -> I64:
     """Row numbers without NaN or infinity, ascending."""
 
-def encode(codewords: F32, vecs: F32, codes: Codes, progress: Progress) -> None: ...
-def decode(codewords: F32, codes: Codes, vecs: F32, progress: Progress) -> None: ...
+def encode(
+    codewords: F32, vecs: F32, codes: Codes, progress: Progress, rotation: F32 | None = None
+) -> None: ...
+def decode(
+    codewords: F32, codes: Codes, vecs: F32, progress: Progress, rotation: F32 | None = None
+) -> None: ...
 def rotate(rotation: F32, vecs: F32, out: F32, inverse: bool, progress: Progress) -> None:
     """out = vecs @ rotation, or vecs @ rotation.T when inverse."""
 
-def table(codewords: F32, query: F32, metric: str, out: F32) -> None:
-    """out (M, Ks): squared distances or dot products of the sub-vectors and the codewords."""
+def tables(
+    codewords: F32,
+    queries: F32,  # (nq, D)
+    metric: str,
+    out: F32,  # (nq, M, Ks)
+    rotation: F32 | None = None,
+) -> None:
+    """Squared distances or dot products of the queries' sub-vectors and the codewords."""
 
 def adist(table: F32, codes: Codes, dists: F32) -> None: ...
 def search(

@@ -7,11 +7,12 @@ mod door;
 mod errors;
 
 use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1,
-    PyReadonlyArray2, PyReadonlyArray3, PyReadwriteArray, PyReadwriteArray2,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2,
+    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3,
 };
 use picopq::{
-    Code, Codebook, Codes, Init, Metric, Opq, OpqOptions, Pq, PqOptions, Rotation, Vectors,
+    Code, Codebook, Codes, DistanceTable, Init, Metric, Opq, OpqOptions, Pq, PqOptions, Rotation,
+    Start, Vectors,
 };
 use pyo3::prelude::*;
 
@@ -75,29 +76,40 @@ enum AnyCodes<'py> {
     U32(PyReadonlyArray2<'py, u32>),
 }
 
-/// Runs a body with the array of codes, whatever its width.
-macro_rules! with_codes {
-    ($codes:expr, |$array:ident| $body:expr) => {
-        match $codes {
-            AnyCodes::U8($array) => $body,
-            AnyCodes::U16($array) => $body,
-            AnyCodes::U32($array) => $body,
-        }
-    };
+/// The integers of codes, not yet compared with `ks`: that takes a pass, which runs without the GIL.
+#[derive(Clone, Copy)]
+enum RawCodes<'a> {
+    U8(&'a [u8], usize),
+    U16(&'a [u16], usize),
+    U32(&'a [u32], usize),
 }
 
 impl AnyCodes<'_> {
-    /// The codes, each below `ks`.
-    fn checked(&self, py: Python<'_>, ks: usize) -> PyResult<Codes<'_>> {
-        fn typed<'a, T: Code + Element>(
-            codes: &'a PyReadonlyArray2<'_, T>,
-            ks: usize,
-        ) -> PyResult<picopq::Result<Codes<'a>>> {
-            let m = codes.as_array().ncols();
-            Ok(Codes::new(codes.as_slice()?, m, ks.min(T::MAX_KS)))
+    fn raw(&self) -> PyResult<RawCodes<'_>> {
+        Ok(match self {
+            Self::U8(codes) => RawCodes::U8(codes.as_slice()?, codes.as_array().ncols()),
+            Self::U16(codes) => RawCodes::U16(codes.as_slice()?, codes.as_array().ncols()),
+            Self::U32(codes) => RawCodes::U32(codes.as_slice()?, codes.as_array().ncols()),
+        })
+    }
+}
+
+impl<'a> RawCodes<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::U8(codes, _) => codes.len(),
+            Self::U16(codes, _) => codes.len(),
+            Self::U32(codes, _) => codes.len(),
         }
-        let codes = with_codes!(self, |array| typed(array, ks))?;
-        checked(py, codes)
+    }
+
+    /// The codes, each below `ks`.
+    fn checked(self, ks: usize) -> picopq::Result<Codes<'a>> {
+        match self {
+            Self::U8(codes, m) => Codes::new(codes, m, ks.min(u8::MAX_KS)),
+            Self::U16(codes, m) => Codes::new(codes, m, ks.min(u16::MAX_KS)),
+            Self::U32(codes, m) => Codes::new(codes, m, ks),
+        }
     }
 }
 
@@ -181,8 +193,11 @@ fn train_opq<'py>(
     let (init, metric, iterations) =
         (init_of(py, minit, init.as_ref())?, Metric::L2, pq_iterations);
     let pq = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows };
-    let options = OpqOptions { pq, rotations: rotation_iterations, parametric };
-    let cost = cost(&[rows.len(), rows.dim(), ks, iterations]);
+    let start = if parametric { Start::EigenvalueAllocation } else { Start::Better };
+    let options = OpqOptions { pq, rotations: rotation_iterations, start };
+    let rounds = cost(&[rotation_iterations.saturating_add(1), rows.dim(), rows.dim()]);
+    let cost = cost(&[rows.len(), rows.dim(), ks, iterations])
+        .saturating_add(cost(&[rounds, rows.len().saturating_add(rows.dim())]));
     let (opq, training) =
         run(py, cost, Listeners::new(progress, on_step), |task| Opq::train(rows, &options, task))?;
     let (pq, rotation) = opq.into_parts();
@@ -199,7 +214,7 @@ fn eigenvalue_allocation<'py>(
     m: usize,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let rows = vectors(py, &vecs)?;
-    let cost = cost(&[rows.len(), rows.dim(), rows.dim()]);
+    let cost = cost(&[rows.len().saturating_add(rows.dim()), rows.dim(), rows.dim()]);
     let rotation =
         run(py, cost, Listeners::default(), |task| picopq::eigenvalue_allocation(rows, m, task))?;
     square(py, rotation, rows.dim())
@@ -234,7 +249,8 @@ fn encode<'py>(
         progress: Listener<'_>,
     ) -> PyResult<()> {
         let codes = codes.as_slice_mut()?;
-        let cost = cost(&[rows.len(), rows.dim(), book.ks()]);
+        let width = book.ks() + rotation.map_or(0, |rotation| rotation.dim());
+        let cost = cost(&[rows.len(), rows.dim(), width]);
         run(py, cost, Listeners::new(progress, None), |task| {
             book.encode_into(rotation, rows, codes, task)
         })
@@ -259,11 +275,12 @@ fn decode<'py>(
     rotation: Option<PyReadonlyArray2<'py, f32>>,
 ) -> PyResult<()> {
     let book = codebook(py, &codewords)?;
-    let codes = codes.checked(py, book.ks())?;
+    let codes = codes.raw()?;
     let rotation = rotation_of(py, rotation.as_ref())?;
     let out = vecs.as_slice_mut()?;
-    run(py, out.len(), Listeners::new(progress, None), |task| {
-        book.decode_into(rotation, &codes, out, task)
+    let cost = cost(&[out.len(), rotation.map_or(1, |rotation| rotation.dim())]);
+    run(py, cost, Listeners::new(progress, None), |task| {
+        book.decode_into(rotation, &codes.checked(book.ks())?, out, task)
     })
 }
 
@@ -290,19 +307,23 @@ fn rotate<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (codewords, query, metric, out, rotation=None))]
-fn table<'py>(
+#[pyo3(signature = (codewords, queries, metric, out, rotation=None))]
+fn tables<'py>(
     py: Python<'py>,
     codewords: PyReadonlyArray3<'py, f32>,
-    query: PyReadonlyArray1<'py, f32>,
+    queries: PyReadonlyArray2<'py, f32>,
     metric: &str,
-    mut out: PyReadwriteArray2<'py, f32>,
+    mut out: PyReadwriteArray3<'py, f32>,
     rotation: Option<PyReadonlyArray2<'py, f32>>,
 ) -> PyResult<()> {
-    let book = codebook(py, &codewords)?;
+    let (book, queries) = (codebook(py, &codewords)?, vectors(py, &queries)?);
     let rotation = rotation_of(py, rotation.as_ref())?;
-    let (query, out, metric) = (query.as_slice()?, out.as_slice_mut()?, metric_of(metric));
-    run(py, 0, Listeners::default(), |_| book.table_into(rotation, query, metric, out))
+    let (out, metric) = (out.as_slice_mut()?, metric_of(metric));
+    let width = book.ks() + rotation.map_or(0, |rotation| rotation.dim());
+    let cost = cost(&[queries.len(), queries.dim(), width]);
+    run(py, cost, Listeners::default(), |task| {
+        book.tables_into(rotation, queries, metric, out, task)
+    })
 }
 
 #[pyfunction]
@@ -310,14 +331,14 @@ fn adist<'py>(
     py: Python<'py>,
     table: PyReadonlyArray2<'py, f32>,
     codes: AnyCodes<'py>,
-    mut dists: PyReadwriteArray<'py, f32, numpy::Ix1>,
+    mut dists: PyReadwriteArray1<'py, f32>,
 ) -> PyResult<()> {
     let (m, ks) = table.as_array().dim();
-    let table = checked(py, picopq::DistanceTable::new(table.as_slice()?, m, Metric::L2))?;
-    let codes = codes.checked(py, ks)?;
-    let dists = dists.as_slice_mut()?;
-    let cost = cost(&[codes.len(), m]);
-    run(py, cost, Listeners::default(), |task| table.adist_into(&codes, dists, task))
+    let table = checked(py, DistanceTable::new(table.as_slice()?, m, Metric::L2))?;
+    let (codes, dists) = (codes.raw()?, dists.as_slice_mut()?);
+    run(py, codes.len(), Listeners::default(), |task| {
+        table.adist_into(&codes.checked(ks)?, dists, task)
+    })
 }
 
 #[pyfunction]
@@ -330,26 +351,19 @@ fn search<'py>(
     mut ids: PyReadwriteArray2<'py, i64>,
     progress: Listener<'py>,
 ) -> PyResult<()> {
-    let (queries, m, ks) = tables.as_array().dim();
-    let codes = codes.checked(py, ks)?;
-    let metric = metric_of(metric);
-    let tables = tables
-        .as_slice()?
-        .chunks_exact(m * ks)
-        .map(|table| picopq::DistanceTable::new(table, m, metric))
-        .collect();
-    let tables: Vec<_> = checked(py, tables)?;
-    let k = dists.as_array().ncols();
+    let ((queries, m, ks), k) = (tables.as_array().dim(), dists.as_array().ncols());
+    let (tables, codes, metric) = (tables.as_slice()?, codes.raw()?, metric_of(metric));
     let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
-    let cost = cost(&[queries, codes.len(), m]);
-    let found = run(py, cost, Listeners::new(progress, None), |task| {
-        picopq::search(&tables, &codes, k, task)
-    })?;
-    let neighbors = found.into_iter().flatten();
-    for ((dist, id), neighbor) in dists.iter_mut().zip(ids).zip(neighbors) {
-        (*dist, *id) = (neighbor.distance, neighbor.id as i64);
-    }
-    Ok(())
+    let cost = cost(&[queries, codes.len()]);
+    run(py, cost, Listeners::new(progress, None), |task| {
+        let tables = tables.chunks_exact(m * ks).map(|table| DistanceTable::new(table, m, metric));
+        let tables: Vec<_> = tables.collect::<picopq::Result<_>>()?;
+        let found = picopq::search(&tables, &codes.checked(ks)?, k, task)?;
+        for ((dist, id), neighbor) in dists.iter_mut().zip(ids).zip(found.into_iter().flatten()) {
+            (*dist, *id) = (neighbor.distance, neighbor.id as i64);
+        }
+        Ok(())
+    })
 }
 
 #[pyfunction]
@@ -377,7 +391,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(rotate, module)?)?;
-    module.add_function(wrap_pyfunction!(table, module)?)?;
+    module.add_function(wrap_pyfunction!(tables, module)?)?;
     module.add_function(wrap_pyfunction!(adist, module)?)?;
     module.add_function(wrap_pyfunction!(search, module)?)?;
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;

@@ -41,7 +41,7 @@ macro_rules! code {
 }
 code!(u8, U8, 1 << 8);
 code!(u16, U16, 1 << 16);
-code!(u32, U32, 1 << 32);
+code!(u32, U32, (u32::MAX as usize).saturating_add(1));
 
 /// The integers of [`Codes`], by width.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -137,6 +137,9 @@ pub enum Error {
         /// The levels that can be chosen.
         available: String,
     },
+    /// A rotation stretches vectors until squared distances overflow f32.
+    #[error("rotation is not orthogonal: rotated vectors overflow f32 distances")]
+    NotOrthogonal,
     /// The task was cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -20,13 +20,13 @@ use crate::vectors::Vectors;
 /// Rows of a chunk, at the least, in tiles: their sums are one partial result.
 const CHUNK_TILES: usize = 4096usize.div_ceil(TILE);
 
-/// The rows of one sub-space, centred and in tiles, to be read many times.
-pub(crate) struct Points {
-    lanes: Vec<f32>,         // (tiles, ds, TILE)
+/// The rows of one sub-space, with a copy in tiles to be read many times.
+pub(crate) struct Points<'a> {
+    vectors: Vectors<'a>,
+    columns: Range<usize>,
+    lanes: Vec<f32>,         // (tiles, ds, TILE), less centre
     norms: Vec<[f32; TILE]>, // (tiles, TILE)
     centre: Vec<f32>,        // (ds,)
-    n: usize,
-    ds: usize,
 }
 
 /// What k-means found.
@@ -39,37 +39,33 @@ pub(crate) struct Clusters {
     pub(crate) empty: usize,
 }
 
-impl Points {
+impl<'a> Points<'a> {
     /// Copies the sub-space `columns` of the rows.
-    pub(crate) fn new(vectors: Vectors<'_>, columns: Range<usize>) -> Result<Self> {
-        let (n, ds) = (vectors.len(), columns.len());
-        let tiles = n.div_ceil(TILE);
+    pub(crate) fn new(
+        vectors: Vectors<'a>,
+        columns: Range<usize>,
+        kernels: Kernels,
+    ) -> Result<Self> {
+        let (ds, dim, data) = (columns.len(), vectors.dim(), vectors.as_slice());
+        let tiles = vectors.len().div_ceil(TILE);
         let what = "the training vectors' tiles";
         let mut lanes = filled(size(&[tiles, ds, TILE], what)?, 0.0, what)?;
         let mut norms = filled(tiles, [0.0; TILE], what)?;
-        let dim = vectors.dim();
-        let data = vectors.as_slice();
         let centre = kernels::centre(data, dim, columns.clone());
-        for (tile, (lanes, norms)) in lanes.chunks_exact_mut(ds * TILE).zip(&mut norms).enumerate()
-        {
-            let rows = &data[tile * TILE * dim + columns.start..];
-            let rows = &rows[..rows.len().min(TILE * dim)];
-            kernels::load(rows, dim, &centre, lanes, norms);
+        let rows = data.chunks(TILE * dim);
+        for ((rows, lanes), norms) in rows.zip(lanes.chunks_exact_mut(ds * TILE)).zip(&mut norms) {
+            kernels.load(&rows[columns.start..], dim, &centre, lanes, norms);
         }
-        Ok(Self { lanes, norms, centre, n, ds })
+        Ok(Self { vectors, columns, lanes, norms, centre })
     }
 
     fn tile(&self, tile: usize) -> TileRef<'_> {
-        let values = self.ds * TILE;
+        let values = self.columns.len() * TILE;
         TileRef { lanes: &self.lanes[tile * values..][..values], norms: &self.norms[tile] }
     }
 
-    /// Copies a row into `out` (ds,).
-    fn row(&self, row: usize, out: &mut [f32]) {
-        let lanes = self.tile(row / TILE).lanes;
-        for (d, out) in out.iter_mut().enumerate() {
-            *out = lanes[d * TILE + row % TILE];
-        }
+    fn row(&self, row: usize) -> &'a [f32] {
+        &self.vectors.row(row)[self.columns.clone()]
     }
 }
 
@@ -85,17 +81,13 @@ struct Assignment {
 
 /// Lloyd's `iterations` (at least 1) steps from `codewords` (ks, ds), and the repair; see the top of the file.
 pub(crate) fn train(
-    points: &Points,
+    points: &Points<'_>,
     mut codewords: Vec<f32>,
     iterations: usize,
     kernels: Kernels,
     task: &Task,
 ) -> Result<Clusters> {
-    let (n, ds) = (points.n, points.ds);
-    let ks = codewords.len() / ds;
-    for codeword in codewords.chunks_exact_mut(ds) {
-        codeword.iter_mut().zip(&points.centre).for_each(|(c, centre)| *c -= centre);
-    }
+    let (n, ks) = (points.vectors.len(), codewords.len() / points.columns.len());
     let mut state = Assignment {
         labels: filled(n, u32::MAX, "the labels")?,
         distances: filled(n, 0.0, "the distances")?,
@@ -104,7 +96,7 @@ pub(crate) fn train(
         loss: 0.0,
         changed: true,
     };
-    let mut losses = Vec::with_capacity(iterations);
+    let mut losses = Vec::new();
     let mut empty = 0;
     let (mut plain, mut repairs) = (iterations, iterations);
     loop {
@@ -122,29 +114,26 @@ pub(crate) fn train(
             }
             break;
         }
-        let moved = split(points, &mut codewords, &mut state);
+        let moved = split(points, &mut codewords, &mut state, task)?;
         empty = without - moved;
         repairs -= 1;
         if repairs == 0 || (moved == 0 && !state.changed) {
             break;
         }
     }
-    for codeword in codewords.chunks_exact_mut(ds) {
-        codeword.iter_mut().zip(&points.centre).for_each(|(c, centre)| *c += centre);
-    }
     Ok(Clusters { codewords, labels: state.labels, losses, empty })
 }
 
 /// Assigns every row and sums each codeword's rows.
 fn assign(
-    points: &Points,
-    codewords: &[f32], // (ks, ds), centred
+    points: &Points<'_>,
+    codewords: &[f32], // (ks, ds)
     state: &mut Assignment,
     kernels: Kernels,
     task: &Task,
 ) -> Result<()> {
-    let (ds, ks) = (points.ds, state.counts.len());
-    let panel = Panel::about_origin(codewords, ds)?;
+    let (ds, ks) = (points.columns.len(), state.counts.len());
+    let panel = Panel::new(codewords, points.centre.clone())?;
     // Partial sums take at most half of the memory of the rows.
     let tiles = CHUNK_TILES.max((4 * ks).div_ceil(TILE));
     let chunks =
@@ -156,12 +145,12 @@ fn assign(
             let rows = labels.chunks_mut(TILE).zip(distances.chunks_mut(TILE));
             for (tile, (labels, distances)) in rows.enumerate() {
                 task.check()?;
-                let tile = points.tile(chunk * tiles + tile);
-                kernels.nearest(&panel, tile, &mut found);
+                let tile = chunk * tiles + tile;
+                kernels.nearest(&panel, points.tile(tile), &mut found);
                 part.changed |= *labels != found.codes[..labels.len()];
                 labels.copy_from_slice(&found.codes[..labels.len()]);
                 distances.copy_from_slice(&found.distances[..labels.len()]);
-                part.add(tile, labels, distances, ds);
+                part.add(points, tile * TILE, labels, distances);
             }
             Ok(part)
         })?;
@@ -192,15 +181,15 @@ impl Part {
         Ok(Self { sums, counts: filled(ks, 0, "the counts")?, loss: 0.0, changed: false })
     }
 
-    fn add(&mut self, tile: TileRef<'_>, labels: &[u32], distances: &[f32], ds: usize) {
+    /// Adds the rows from `first` on.
+    fn add(&mut self, points: &Points<'_>, first: usize, labels: &[u32], distances: &[f32]) {
+        let ds = points.columns.len();
         for (lane, (&label, &distance)) in labels.iter().zip(distances).enumerate() {
             let label = label as usize;
             self.counts[label] += 1;
             self.loss += f64::from(distance);
-            let sums = &mut self.sums[label * ds..][..ds];
-            for (sum, x) in sums.iter_mut().zip(tile.lanes[lane..].iter().step_by(TILE)) {
-                *sum += f64::from(*x);
-            }
+            let sums = self.sums[label * ds..][..ds].iter_mut();
+            sums.zip(points.row(first + lane)).for_each(|(sum, &x)| *sum += f64::from(x));
         }
     }
 }
@@ -220,22 +209,27 @@ fn update(codewords: &mut [f32], state: &Assignment) {
 /// Gives every codeword without rows the farthest row of the cluster of largest error, and that
 /// cluster's rows that are nearer to it. Returns how many were moved: fewer than there are only
 /// when every row lies on its codeword.
-fn split(points: &Points, codewords: &mut [f32], state: &mut Assignment) -> usize {
-    let (ds, ks) = (points.ds, state.counts.len());
+fn split(
+    points: &Points<'_>,
+    codewords: &mut [f32],
+    state: &mut Assignment,
+    task: &Task,
+) -> Result<usize> {
+    let (ds, ks) = (points.columns.len(), state.counts.len());
     let lone: Vec<usize> = (0..ks).filter(|&k| state.counts[k] == 0).collect();
     if lone.is_empty() {
-        return 0;
+        return Ok(0);
     }
     let mut errors = vec![0.0_f64; ks];
     for (&label, &distance) in state.labels.iter().zip(&state.distances) {
         errors[label as usize] += f64::from(distance);
     }
-    let mut x = vec![0.0; ds];
     let mut moved = 0;
     for k in lone {
+        task.check()?;
         let donor = (0..ks).fold(0, |best, j| if errors[j] > errors[best] { j } else { best });
         let rows: Vec<usize> =
-            (0..points.n).filter(|&row| state.labels[row] as usize == donor).collect();
+            (0..points.vectors.len()).filter(|&row| state.labels[row] as usize == donor).collect();
         let farther = |best: usize, &row: &usize| {
             if state.distances[row] > state.distances[best] { row } else { best }
         };
@@ -246,11 +240,10 @@ fn split(points: &Points, codewords: &mut [f32], state: &mut Assignment) -> usiz
             break;
         }
         let codeword = &mut codewords[k * ds..][..ds];
-        points.row(farthest, codeword);
+        codeword.copy_from_slice(points.row(farthest));
         for row in rows {
-            points.row(row, &mut x);
             let square = |(x, c): (&f32, &f32)| (x - c) * (x - c);
-            let distance = x.iter().zip(&*codeword).map(square).sum::<f32>();
+            let distance = points.row(row).iter().zip(&*codeword).map(square).sum::<f32>();
             if distance < state.distances[row] {
                 errors[donor] -= f64::from(state.distances[row]);
                 errors[k] += f64::from(distance);
@@ -260,7 +253,7 @@ fn split(points: &Points, codewords: &mut [f32], state: &mut Assignment) -> usiz
         }
         moved += 1;
     }
-    moved
+    Ok(moved)
 }
 
 #[cfg(test)]
@@ -269,8 +262,8 @@ mod tests {
     use crate::random::LegacyRandom;
 
     fn run(rows: &[f32], ds: usize, start: &[f32], iterations: usize) -> Clusters {
-        let points = Points::new(Vectors::new(rows, ds).unwrap(), 0..ds).unwrap();
         let kernels = Kernels::active().unwrap();
+        let points = Points::new(Vectors::new(rows, ds).unwrap(), 0..ds, kernels).unwrap();
         train(&points, start.to_vec(), iterations, kernels, &Task::new()).unwrap()
     }
 

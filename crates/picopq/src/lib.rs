@@ -41,7 +41,7 @@ pub use codes::{Code, CodeData, Codes};
 pub use error::{Error, Result};
 pub use kernels::{InstructionSet, instruction_set};
 pub use linalg::Rotation;
-pub use opq::{Opq, OpqOptions, eigenvalue_allocation};
+pub use opq::{Opq, OpqOptions, Start, eigenvalue_allocation};
 pub use pq::{Codebook, Pq, PqOptions, Training};
 pub use seeding::Init;
 pub use table::{DistanceTable, Metric, Neighbor, search};

@@ -5,7 +5,11 @@
 //! threads and a call can be cancelled between blocks.
 
 use faer::linalg::matmul::matmul;
+use faer::traits::RealField;
+use faer::traits::math_utils::{one, zero};
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+
+use std::ops::Range;
 
 use crate::error::{Error, Result, filled, size};
 use crate::threads::{self, Task};
@@ -13,8 +17,12 @@ use crate::vectors::{Vectors, all_finite};
 
 /// Rows of a product that are computed together.
 pub(crate) const BLOCK_ROWS: usize = 1024;
-/// Partial sums over all rows; each is a sequence of blocks, and they are added in order.
+/// Partial sums over all rows, at most; each is a sequence of blocks, and they are added in order.
 const STRIPES: usize = 16;
+/// Values that the partial sums hold together, at most (128 MiB).
+const STRIPE_VALUES: usize = 1 << 24;
+/// Matrices from here on are decomposed so that a cancelled task does not wait.
+const LONG_DIM: usize = 256;
 
 /// A borrowed rotation `R`, shape `(dim, dim)` row by row: a row vector x becomes `x R`.
 #[derive(Clone, Copy, Debug)]
@@ -129,33 +137,37 @@ fn product(rows: &[f32], matrix: MatRef<'_, f32>, out: &mut [f32]) {
 }
 
 /// `sum_i left_i^T right_i`, shape (dim, dim), over blocks of at most [`BLOCK_ROWS`] of `n` rows:
-/// `fill` writes the two blocks of a range of rows.
-pub(crate) fn cross_product<F>(n: usize, dim: usize, task: &Task, fill: F) -> Result<Vec<f64>>
+/// `fill` writes the two blocks of a range of rows. Blocks are multiplied in `T`, added in f64.
+pub(crate) fn cross_product<T, F>(n: usize, dim: usize, task: &Task, fill: F) -> Result<Vec<f64>>
 where
-    F: Fn(std::ops::Range<usize>, &mut [f64], &mut [f64]) + Sync,
+    T: RealField + Copy + Into<f64> + Send,
+    F: Fn(Range<usize>, &mut [T], &mut [T]) + Sync,
 {
     let what = "the cross product";
     let square = size(&[dim, dim], what)?;
     let blocks = n.div_ceil(BLOCK_ROWS);
-    let stripes = (0..STRIPES).map(|s| s * blocks / STRIPES..(s + 1) * blocks / STRIPES);
+    let count = (STRIPE_VALUES / square).clamp(2, STRIPES);
+    let stripes = (0..count).map(|s| s * blocks / count..(s + 1) * blocks / count);
     let stripes = stripes.filter(|stripe| !stripe.is_empty()).collect();
-    let partial = threads::map(task, stripes, |stripe: std::ops::Range<usize>| {
+    let partial = threads::map(task, stripes, |stripe: Range<usize>| {
         let mut sum = filled(square, 0.0_f64, what)?;
-        let mut left = filled(BLOCK_ROWS * dim, 0.0_f64, what)?;
-        let mut right = filled(BLOCK_ROWS * dim, 0.0_f64, what)?;
+        let mut block_sum = filled(square, zero::<T>(), what)?;
+        let mut left = filled(BLOCK_ROWS * dim, zero::<T>(), what)?;
+        let mut right = filled(BLOCK_ROWS * dim, zero::<T>(), what)?;
         for block in stripe {
             task.check()?;
             let rows = block * BLOCK_ROWS..n.min((block + 1) * BLOCK_ROWS);
             let (count, values) = (rows.len(), rows.len() * dim);
             fill(rows, &mut left[..values], &mut right[..values]);
             matmul(
-                MatMut::from_row_major_slice_mut(&mut sum, dim, dim),
-                Accum::Add,
+                MatMut::from_row_major_slice_mut(&mut block_sum, dim, dim),
+                Accum::Replace,
                 MatRef::from_row_major_slice(&left[..values], count, dim).transpose(),
                 MatRef::from_row_major_slice(&right[..values], count, dim),
-                1.0,
+                one::<T>(),
                 Par::Seq,
             );
+            sum.iter_mut().zip(&block_sum).for_each(|(sum, &block)| *sum += block.into());
         }
         Ok(sum)
     })?;
@@ -169,7 +181,7 @@ where
 /// Mean (dim,) and covariance (dim, dim), divided by n - 1, of the columns `columns` of the rows.
 pub(crate) fn covariance(
     vectors: Vectors<'_>,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
     task: &Task,
 ) -> Result<(Vec<f64>, Vec<f64>)> {
     let (n, dim) = (vectors.len(), columns.len());
@@ -179,7 +191,7 @@ pub(crate) fn covariance(
         mean.iter_mut().zip(values).for_each(|(mean, &value)| *mean += f64::from(value));
     }
     mean.iter_mut().for_each(|mean| *mean /= n as f64);
-    let mut covariance = cross_product(n, dim, task, |rows, left, right| {
+    let mut covariance = cross_product(n, dim, task, |rows, left, right: &mut [f64]| {
         for (row, out) in rows.zip(left.chunks_exact_mut(dim)) {
             let values = vectors.row(row)[columns.clone()].iter().zip(&mean);
             for (out, (&value, mean)) in out.iter_mut().zip(values) {
@@ -195,26 +207,49 @@ pub(crate) fn covariance(
 
 /// Eigenvalues, descending, and eigenvectors, column i of (dim, dim) for value i, of a symmetric
 /// matrix.
-pub(crate) fn symmetric_eigen(matrix: &[f64], dim: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-    let eigen = MatRef::from_row_major_slice(matrix, dim, dim)
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| Error::NoConvergence { what: "symmetric eigenproblem" })?;
-    let values = (0..dim).rev().map(|i| eigen.S().column_vector()[i]).collect();
-    let vectors = row_major(dim, |row, column| eigen.U()[(row, dim - 1 - column)]);
-    Ok((values, vectors))
+pub(crate) fn symmetric_eigen(
+    matrix: Vec<f64>,
+    dim: usize,
+    task: &Task,
+) -> Result<(Vec<f64>, Vec<f64>)> {
+    decompose(dim, task, move || {
+        let eigen = MatRef::from_row_major_slice(&matrix, dim, dim)
+            .self_adjoint_eigen(Side::Lower)
+            .map_err(|_| Error::NoConvergence { what: "symmetric eigenproblem" })?;
+        let values = (0..dim).rev().map(|i| eigen.S().column_vector()[i]).collect();
+        Ok((values, row_major(dim, |row, column| eigen.U()[(row, dim - 1 - column)])))
+    })
 }
 
 /// The orthogonal matrix nearest to `matrix` (dim, dim): U V^T of its singular value
 /// decomposition, the solution of the orthogonal Procrustes problem.
-pub(crate) fn polar_factor(matrix: &[f64], dim: usize) -> Result<Vec<f32>> {
-    // Scaled so that no square inside the decomposition can overflow or vanish.
-    let largest = matrix.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
-    let scale = if largest > 0.0 { largest.recip() } else { 1.0 };
-    let scaled = Mat::from_fn(dim, dim, |row, column| matrix[row * dim + column] * scale);
-    let svd =
-        scaled.svd().map_err(|_| Error::NoConvergence { what: "singular value decomposition" })?;
-    let factor = svd.U() * svd.V().transpose();
-    Ok(row_major(dim, |row, column| factor[(row, column)] as f32))
+pub(crate) fn polar_factor(matrix: Vec<f64>, dim: usize, task: &Task) -> Result<Mat<f64>> {
+    decompose(dim, task, move || {
+        // Scaled so that no square inside the decomposition can overflow or vanish.
+        let largest = matrix.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+        let scale = if largest > 0.0 { largest.recip() } else { 1.0 };
+        let scaled = Mat::from_fn(dim, dim, |row, column| matrix[row * dim + column] * scale);
+        let svd = scaled
+            .svd()
+            .map_err(|_| Error::NoConvergence { what: "singular value decomposition" })?;
+        Ok(svd.U() * svd.V().transpose())
+    })
+}
+
+/// `rotation turn^turns`, row by row.
+pub(crate) fn turned(rotation: &[f64], turn: &Mat<f64>, turns: usize) -> Vec<f64> {
+    let dim = turn.nrows();
+    let rotation = MatRef::from_row_major_slice(rotation, dim, dim).to_owned();
+    let product = (0..turns).fold(rotation, |product, _| product * turn);
+    row_major(dim, |row, column| product[(row, column)])
+}
+
+fn decompose<T, W>(dim: usize, task: &Task, work: W) -> Result<T>
+where
+    T: Send + 'static,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    if dim < LONG_DIM { work() } else { threads::abandonable(task, work)? }
 }
 
 /// The lower factor L, row by row, of a positive semi-definite matrix = L L^T. A pivot that is
@@ -253,9 +288,14 @@ mod tests {
         (0..len).map(|_| random.normal()).collect()
     }
 
-    fn orthogonality_error(matrix: &[f32], dim: usize) -> f64 {
+    fn polar(matrix: Vec<f64>, dim: usize) -> Vec<f64> {
+        let factor = polar_factor(matrix, dim, &Task::new()).unwrap();
+        row_major(dim, |row, column| factor[(row, column)])
+    }
+
+    fn orthogonality_error(matrix: &[f64], dim: usize) -> f64 {
         let dot = |a: usize, b: usize| -> f64 {
-            (0..dim).map(|k| f64::from(matrix[k * dim + a]) * f64::from(matrix[k * dim + b])).sum()
+            (0..dim).map(|k| matrix[k * dim + a] * matrix[k * dim + b]).sum()
         };
         let error = |index: usize| {
             let (a, b) = (index / dim, index % dim);
@@ -271,23 +311,29 @@ mod tests {
         let mut deficient = full.clone();
         deficient[dim * 5..].fill(0.0);
         for matrix in [full, deficient, vec![0.0; dim * dim], vec![1e-200; dim * dim]] {
-            assert!(orthogonality_error(&polar_factor(&matrix, dim).unwrap(), dim) < 1e-6);
+            assert!(orthogonality_error(&polar(matrix, dim), dim) < 1e-12);
         }
     }
 
     #[test]
     fn the_polar_factor_of_a_rotation_times_a_positive_matrix_is_the_rotation() {
-        let matrix = [0.0, -3.0, 2.0, 0.0]; // a quarter turn times diag(2, 3)
-        let factor = polar_factor(&matrix, 2).unwrap();
-        for (got, wanted) in factor.iter().zip([0.0, -1.0, 1.0, 0.0]) {
-            assert!((got - wanted).abs() < 1e-6);
+        let matrix = vec![0.0, -3.0, 2.0, 0.0]; // a quarter turn times diag(2, 3)
+        for (got, wanted) in polar(matrix, 2).iter().zip([0.0, -1.0, 1.0, 0.0]) {
+            assert!((got - wanted).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn two_quarter_turns_are_a_half_turn() {
+        let quarter = [0.0, -1.0, 1.0, 0.0];
+        let turn = Mat::from_fn(2, 2, |row, column| quarter[row * 2 + column]);
+        assert_eq!(turned(&[1.0, 0.0, 0.0, 1.0], &turn, 2), [-1.0, 0.0, 0.0, -1.0]);
     }
 
     #[test]
     fn eigenvalues_descend_and_rebuild_the_matrix() {
         let matrix = [2.0, 1.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 5.0];
-        let (values, vectors) = symmetric_eigen(&matrix, 3).unwrap();
+        let (values, vectors) = symmetric_eigen(matrix.to_vec(), 3, &Task::new()).unwrap();
         for (got, wanted) in values.iter().zip([5.0, 3.0, 1.0]) {
             assert!((got - wanted).abs() < 1e-12);
         }
@@ -316,7 +362,8 @@ mod tests {
     #[test]
     fn undo_inverts_apply() {
         let dim = 9;
-        let rotation = polar_factor(&normals(2, dim * dim), dim).unwrap();
+        let rotation: Vec<f32> =
+            polar(normals(2, dim * dim), dim).iter().map(|&value| value as f32).collect();
         let rotation = Rotation::new(&rotation, dim).unwrap();
         let data: Vec<f32> = normals(3, dim * 2500).iter().map(|&value| value as f32).collect();
         let (mut there, mut back) = (vec![0.0; data.len()], vec![0.0; data.len()]);

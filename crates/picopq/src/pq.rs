@@ -4,7 +4,7 @@
 
 use crate::codes::{Code, Codes, check_shape, with_codes};
 use crate::error::{Error, Result, filled, size};
-use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile};
+use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Points};
 use crate::linalg::{BLOCK_ROWS, Rotation};
 use crate::seeding::{self, Init};
@@ -155,7 +155,7 @@ impl<'a> Codebook<'a> {
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::LengthMismatch`] for `codes`, [`Error::OutOfRange`]
     /// if `T` is too narrow for `ks`, [`Error::NonFinite`] or [`Error::TooLarge`] for a value,
-    /// [`Error::Cancelled`]. After an error the contents of `codes` are unspecified.
+    /// [`Error::NotOrthogonal`], [`Error::Cancelled`]. After an error the contents of `codes` are unspecified.
     pub fn encode_into<T: Code>(
         &self,
         rotation: Option<Rotation<'_>>,
@@ -182,15 +182,7 @@ impl<'a> Codebook<'a> {
             task.advance((rows.len() / self.dim()) as u64);
             Ok(good)
         })?;
-        match good.iter().find(|&&good| good != Input::Good) {
-            None => Ok(()),
-            Some(Input::BadRotated) => Err(Error::OutOfRange {
-                argument: "rotation",
-                got: 0,
-                wanted: "an orthogonal matrix: rotated vectors overflow f32 distances",
-            }),
-            Some(_) => Err(vectors.fault("vectors")),
-        }
+        if good.into_iter().all(|good| good) { Ok(()) } else { Err(vectors.fault("vectors")) }
     }
 
     /// Writes the codewords that the codes name, shape `(n, dim)`; with a rotation, rotated back.
@@ -264,48 +256,64 @@ impl<'a> Codebook<'a> {
         Ok(())
     }
 
-    /// Writes the distance table of a query, shape `(m, ks)`: squared L2 distances, or dot
-    /// products, of its sub-vectors and the codewords. With a rotation the query is rotated first.
-    /// Cost: ks dim multiply-adds.
+    /// Writes the distance table of each query, shape `(nq, m, ks)`: squared L2 distances, or dot
+    /// products, of its sub-vectors and the codewords. With a rotation the queries are rotated
+    /// first. Cost: nq ks dim multiply-adds.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::LengthMismatch`] for `out`, [`Error::NonFinite`] or
-    /// [`Error::TooLarge`] for a value of the query, [`Error::NonFinite`] for a codeword.
-    pub fn table_into(
+    /// [`Error::TooLarge`] for a value of a query, [`Error::NonFinite`] for an entry of a table,
+    /// [`Error::Cancelled`].
+    pub fn tables_into(
         &self,
         rotation: Option<Rotation<'_>>,
-        query: &[f32],
+        queries: Vectors<'_>,
         metric: Metric,
         out: &mut [f32],
+        task: &Task,
     ) -> Result<()> {
-        self.check_dim("query", query.len())?;
-        let expected = self.m * self.ks;
+        self.check_dim("query", queries.dim())?;
+        if let Some(rotation) = rotation {
+            rotation.check(queries.dim())?;
+        }
+        let entries = self.m * self.ks;
+        let expected = size(&[queries.len(), entries], "the distance tables")?;
         if out.len() != expected {
             return Err(Error::LengthMismatch { argument: "dtable", expected, got: out.len() });
         }
-        let vectors = Vectors::new(query, query.len())?;
-        if !all_within(query, query.len()) {
-            return Err(vectors.fault("query"));
-        }
-        let mut rotated = Vec::new();
-        let mut query = query;
-        if let Some(rotation) = rotation {
-            rotation.check(query.len())?;
-            rotated.resize(query.len(), 0.0);
-            rotation.apply_rows(query, &mut rotated);
-            query = &rotated;
-        }
+        let dim = self.dim();
+        let blocks = queries.as_slice().chunks(TABLE_QUERIES * dim);
+        let blocks = blocks.zip(out.chunks_mut(TABLE_QUERIES * entries)).collect();
+        threads::map(task, blocks, |(queries, out): (&[f32], &mut [f32])| {
+            if !all_within(queries, dim) {
+                return Err(Vectors::new(queries, dim)?.fault("query"));
+            }
+            let rotated = match rotation {
+                None => Vec::new(),
+                Some(rotation) => {
+                    let mut rotated = filled(queries.len(), 0.0, "the rotated queries")?;
+                    rotation.apply_rows(queries, &mut rotated);
+                    rotated
+                }
+            };
+            let queries = if rotation.is_some() { &rotated } else { queries };
+            for (query, out) in queries.chunks_exact(dim).zip(out.chunks_exact_mut(entries)) {
+                self.table_of(query, metric, out);
+            }
+            if all_finite(out) { Ok(()) } else { Err(Vectors::new(out, self.ks)?.fault("dtable")) }
+        })?;
+        Ok(())
+    }
+
+    fn table_of(&self, query: &[f32], metric: Metric, out: &mut [f32]) {
         let rows = out.chunks_exact_mut(self.ks).zip(query.chunks_exact(self.ds));
         for (m, (row, query)) in rows.enumerate() {
-            for (out, codeword) in row.iter_mut().zip(self.sub_space(m).chunks_exact(self.ds)) {
-                let pairs = query.iter().zip(codeword);
-                *out = match metric {
-                    Metric::L2 => pairs.map(|(q, c)| (q - c) * (q - c)).sum(),
-                    Metric::Dot => pairs.map(|(q, c)| q * c).sum(),
-                };
+            let book = self.sub_space(m);
+            match metric {
+                Metric::L2 => measure(query, book, row, |q, c| (q - c) * (q - c)),
+                Metric::Dot => measure(query, book, row, |q, c| q * c),
             }
         }
-        if all_finite(out) { Ok(()) } else { Err(Vectors::new(out, self.ks)?.fault("dtable")) }
     }
 
     fn check_dim(&self, argument: &'static str, got: usize) -> Result<()> {
@@ -313,6 +321,26 @@ impl<'a> Codebook<'a> {
             return Ok(());
         }
         Err(Error::DimensionMismatch { argument, expected: self.dim(), got })
+    }
+}
+
+/// Queries whose tables one task makes.
+const TABLE_QUERIES: usize = 16;
+
+/// `out[k] = sum over d of term(query[d], book[k][d])`, eight codewords side by side so that their
+/// sums overlap.
+fn measure(query: &[f32], book: &[f32], out: &mut [f32], term: impl Fn(f32, f32) -> f32) {
+    const SIDE_BY_SIDE: usize = 8;
+    let ds = query.len();
+    let groups = book.chunks(SIDE_BY_SIDE * ds).zip(out.chunks_mut(SIDE_BY_SIDE));
+    for (codewords, out) in groups {
+        let mut sums = [0.0_f32; SIDE_BY_SIDE];
+        for (d, &q) in query.iter().enumerate() {
+            for (sum, codeword) in sums.iter_mut().zip(codewords.chunks_exact(ds)) {
+                *sum += term(q, codeword[d]);
+            }
+        }
+        out.copy_from_slice(&sums[..out.len()]);
     }
 }
 
@@ -329,18 +357,14 @@ struct Encoder<'a> {
     kernels: Kernels,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Input {
-    Good,
-    Bad,
-    BadRotated,
-}
-
 impl<'a> Encoder<'a> {
     fn new(book: Codebook<'a>, rotation: Option<Rotation<'a>>, task: &Task) -> Result<Self> {
         Vectors::new(book.codewords, book.ds)?.check("codewords", task)?;
         let kernels = Kernels::active()?;
-        let panel = |m| Panel::new(book.sub_space(m), book.ds);
+        let panel = |m| {
+            let codewords = book.sub_space(m);
+            Panel::new(codewords, centre(codewords, book.ds, 0..book.ds))
+        };
         let panels = threads::map(task, (0..book.m).collect(), panel)?;
         Ok(Self { panels, book, rotation, kernels })
     }
@@ -351,8 +375,8 @@ impl<'a> Encoder<'a> {
         (CHUNK_WORK / work).clamp(TILE, 16 * ENCODE_ROWS) / TILE * TILE
     }
 
-    /// Encodes a chunk of rows.
-    fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<Input> {
+    /// Encodes a chunk of rows; `false` if it met a value that is not allowed.
+    fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<bool> {
         let (m, dim) = (self.book.m, self.book.dim());
         let mut tile = Tile::new(self.book.ds);
         let mut found = Nearest::new();
@@ -362,7 +386,7 @@ impl<'a> Encoder<'a> {
         };
         for (rows, codes) in rows.chunks(ENCODE_ROWS * dim).zip(codes.chunks_mut(ENCODE_ROWS * m)) {
             if !all_within(rows, dim) {
-                return Ok(Input::Bad);
+                return Ok(false);
             }
             let rows = match self.rotation {
                 None => rows,
@@ -370,7 +394,7 @@ impl<'a> Encoder<'a> {
                     let rotated = &mut rotated[..rows.len()];
                     rotation.apply_rows(rows, rotated);
                     if !all_within(rotated, dim) {
-                        return Ok(Input::BadRotated);
+                        return Err(Error::NotOrthogonal);
                     }
                     rotated
                 }
@@ -379,7 +403,8 @@ impl<'a> Encoder<'a> {
                 let tiles = rows.chunks(TILE * dim).zip(codes.chunks_mut(TILE * m));
                 for (rows, codes) in tiles {
                     task.check()?;
-                    tile.load(&rows[sub_space * panel.ds()..], dim, panel.centre());
+                    let columns = &rows[sub_space * panel.ds()..];
+                    tile.load(self.kernels, columns, dim, panel.centre());
                     self.kernels.nearest(panel, tile.view(), &mut found);
                     for (row, &code) in codes.chunks_exact_mut(m).zip(&found.codes) {
                         row[sub_space] = T::from_index(code);
@@ -387,7 +412,7 @@ impl<'a> Encoder<'a> {
                 }
             }
         }
-        Ok(Input::Good)
+        Ok(true)
     }
 }
 
@@ -429,21 +454,19 @@ impl Pq {
         let ds = options.check(vectors.len(), vectors.dim())?;
         vectors.check("vectors", task)?;
         let kernels = Kernels::active()?;
-        task.begin((options.m * options.iterations) as u64);
+        task.begin(options.m.saturating_mul(options.iterations) as u64);
         let shape = (options.m, options.ks, ds);
         let draws = seeding::draw(&options.init, options.seed, vectors.len(), shape)?;
         let clusters =
             threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
                 let columns = m * ds..(m + 1) * ds;
                 let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
-                let points = Points::new(vectors, columns)?;
+                let points = Points::new(vectors, columns, kernels)?;
                 kmeans::train(&points, start, options.iterations, kernels, task)
             })?;
         let training = summarize(&clusters, vectors.len());
-        let mut codewords = Vec::new();
-        clusters.iter().for_each(|clusters| codewords.extend_from_slice(&clusters.codewords));
         let (m, ks) = (options.m, options.ks);
-        Ok((Self { codewords, m, ks, ds, metric: options.metric }, training))
+        Ok((Self { codewords: concat(&clusters), m, ks, ds, metric: options.metric }, training))
     }
 
     /// A quantizer of given codewords, shape `(m, ks, ds)`.
@@ -496,10 +519,10 @@ impl Pq {
         decode(self.codebook(), None, codes)
     }
 
-    /// The distance table of a query; see [`Codebook::table_into`].
+    /// The distance table of a query; see [`Codebook::tables_into`].
     ///
     /// # Errors
-    /// As [`Codebook::table_into`].
+    /// As [`Codebook::tables_into`].
     pub fn table(&self, query: &[f32]) -> Result<DistanceTable<'static>> {
         table(self.codebook(), None, query, self.metric)
     }
@@ -545,8 +568,15 @@ pub(crate) fn table(
     metric: Metric,
 ) -> Result<DistanceTable<'static>> {
     let mut values = filled(book.m * book.ks, 0.0, "the distance table")?;
-    book.table_into(rotation, query, metric, &mut values)?;
+    book.check_dim("query", query.len())?;
+    let query = Vectors::new(query, query.len())?;
+    book.tables_into(rotation, query, metric, &mut values, &Task::new())?;
     DistanceTable::new(values, book.m, metric)
+}
+
+/// The codewords of all sub-spaces, shape `(m, ks, ds)`.
+pub(crate) fn concat(clusters: &[Clusters]) -> Vec<f32> {
+    clusters.iter().flat_map(|clusters| &clusters.codewords).copied().collect()
 }
 
 /// Adds up what the sub-spaces report; one that ended early keeps its last loss.
@@ -571,7 +601,7 @@ fn sub_dimension(dim: usize, m: usize) -> Result<usize> {
     if dim.is_multiple_of(m) {
         return Ok(dim / m);
     }
-    let below = (1..m.min(dim)).rev().find(|&divisor| dim.is_multiple_of(divisor));
+    let below = (1..=dim.min(m - 1)).rev().find(|&divisor| dim.is_multiple_of(divisor));
     let above = (m + 1..=dim).find(|&divisor| dim.is_multiple_of(divisor));
     let nearest = below.into_iter().chain(above).collect();
     Err(Error::NotDivisible { dim, m, nearest })

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result, filled, with_capacity};
+use crate::error::{Result, filled, with_capacity};
 use crate::linalg::{cholesky, covariance};
 use crate::random::LegacyRandom;
 use crate::threads::Task;
-use crate::vectors::{Vectors, all_within};
+use crate::vectors::{Vectors, magnitude_limit};
 
 /// How k-means starts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,10 +51,15 @@ pub(crate) fn draw(
             }
             Init::PlusPlus => {
                 let first = random.up_to(n as u64 - 1) as usize;
-                let uniforms = (1..ks).map(|_| random.uniform()).collect();
+                let mut uniforms = with_capacity(ks - 1, "the random numbers")?;
+                uniforms.extend((1..ks).map(|_| random.uniform()));
                 Draws::PlusPlus { first, uniforms }
             }
-            Init::Random => Draws::Normals((0..ks * ds).map(|_| random.normal()).collect()),
+            Init::Random => {
+                let mut normals = with_capacity(ks * ds, "the random numbers")?;
+                normals.extend((0..ks * ds).map(|_| random.normal()));
+                Draws::Normals(normals)
+            }
             Init::Codewords(given) => Draws::Given(&given[sub_space * ks * ds..][..ks * ds]),
         })
     };
@@ -86,18 +91,14 @@ impl Draws<'_> {
                 }
             }
             Draws::Normals(normals) => {
-                let ds = columns.len();
+                let (ds, limit) = (columns.len(), magnitude_limit(vectors.dim()));
                 let (mean, covariance) = covariance(vectors, columns, task)?;
                 let lower = cholesky(&covariance, ds);
                 for normals in normals.chunks_exact(ds) {
                     for (row, mean) in lower.chunks_exact(ds).zip(&mean) {
                         let dot: f64 = row.iter().zip(normals).map(|(l, normal)| l * normal).sum();
-                        out.push((mean + dot) as f32);
+                        out.push(((mean + dot) as f32).clamp(-limit, limit));
                     }
-                }
-                if !all_within(&out, vectors.dim()) {
-                    let what = "the Gaussian of the training vectors";
-                    return Err(Error::NoConvergence { what });
                 }
             }
             Draws::Given(codewords) => out.extend_from_slice(codewords),

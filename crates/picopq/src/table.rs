@@ -210,7 +210,7 @@ fn best_of_part<T: Code>(
     let first = part * SCAN_CODES;
     let rows = codes.len() / table.m;
     let part = &codes[first * table.m..rows.min(first + SCAN_CODES) * table.m];
-    let mut best = Best::new(k)?;
+    let mut best = Best::new(k.min(part.len() / table.m))?;
     let mut distances = [0.0; BLOCK_CODES];
     for (block, codes) in part.chunks(BLOCK_CODES * table.m).enumerate() {
         let distances = &mut distances[..codes.len() / table.m];

@@ -5,7 +5,8 @@
 //! makes its own, and the parent's (whose threads do not exist there) is leaked, never dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use rayon::prelude::*;
@@ -14,7 +15,8 @@ use crate::error::{Error, Result};
 
 /// A running call as others see it: how far it is, and a way to stop it.
 ///
-/// Share it with another thread by reference; every long call of this crate takes one.
+/// Share it with another thread by reference; every long call of this crate takes one, and one
+/// task serves one call.
 ///
 /// ```
 /// let task = picopq::Task::new();
@@ -89,8 +91,12 @@ struct ProcessPool {
     pool: rayon::ThreadPool,
 }
 
-/// Sets how many threads later calls use; 0 returns to the default: `PICOPQ_NUM_THREADS`, else
-/// one for each available processor. Results do not depend on it.
+/// More threads than any processor has today.
+const MAX_THREADS: usize = 1024;
+
+/// Sets how many threads (at most 1024) later calls use; 0 returns to the default: the positive
+/// number in `PICOPQ_NUM_THREADS`, else one for each available processor. Results do not depend
+/// on it.
 pub fn set_num_threads(threads: usize) {
     REQUESTED.store(threads, Relaxed);
 }
@@ -104,6 +110,7 @@ pub fn num_threads() -> usize {
         .or_else(|| std::env::var("PICOPQ_NUM_THREADS").ok()?.trim().parse().ok().filter(positive))
         .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1)
+        .min(MAX_THREADS)
 }
 
 /// This process's pool, made or replaced where needed; `None` where no thread can be started.
@@ -114,11 +121,12 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
     {
         return Some(Arc::clone(current));
     }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|index| format!("picopq-{index}"))
-        .build()
-        .ok()?;
+    // A machine that refuses so many may grant fewer.
+    let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2));
+    let pool = halves.take_while(|&threads| threads > 1).find_map(|threads| {
+        let name = |index| format!("picopq-{index}");
+        rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
+    })?;
     let fresh = Arc::new(ProcessPool { process, threads, pool });
     if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
         && old.process != process
@@ -152,9 +160,54 @@ where
     }
 }
 
+/// How often an abandonable call looks whether it is cancelled.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Runs one indivisible piece of work so that a cancelled task does not wait for its end: on a
+/// thread of its own, which is left to finish by itself.
+pub(crate) fn abandonable<T, W>(task: &Task, work: W) -> Result<T>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<W>>| work.lock().ok().and_then(|mut work| work.take());
+    let theirs = Arc::clone(&work);
+    let spawned = std::thread::Builder::new().name("picopq-linalg".into()).spawn(move || {
+        if let Some(work) = take(&theirs) {
+            // A receiver that is gone has been cancelled.
+            let _ = sender.send(work());
+        }
+    });
+    if spawned.is_err()
+        && let Some(work) = take(&work)
+    {
+        return Ok(work());
+    }
+    loop {
+        task.check()?;
+        match receiver.recv_timeout(TICK) {
+            Ok(value) => return Ok(value),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the work panicked"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_abandoned_call_returns_at_once() {
+        let task = Task::new();
+        assert_eq!(abandonable(&task, || 7), Ok(7));
+        let (release, wait) = mpsc::channel::<()>();
+        task.cancel();
+        assert_eq!(abandonable(&task, move || wait.recv().is_ok()), Err(Error::Cancelled));
+        drop(release);
+    }
 
     #[test]
     fn results_stand_in_the_order_of_the_items() {

@@ -16,7 +16,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef};
+use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef, scalar};
 
 /// Registers of rows that one pass over the codewords holds.
 const GROUP: usize = 3;
@@ -42,7 +42,7 @@ fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, ou
         let mut best = [infinity; GROUP];
         let mut best_chunk = [_mm256_setzero_si256(); GROUP];
         let norms: [__m256; GROUP] =
-            std::array::from_fn(|g| load(&tile.norms[first + g * LANES..][..LANES]));
+            std::array::from_fn(|g| load8(&tile.norms[first + g * LANES..][..LANES]));
         let chunks = panel.weights.chunks_exact(ds * CHUNK);
         for (chunk, (weights, codeword_norms)) in
             chunks.zip(panel.norms.chunks_exact(CHUNK)).enumerate()
@@ -90,7 +90,7 @@ fn half<const DIFFERENCES: bool>(
         }
     }
     for (x, weights) in lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
-        let x: [__m256; GROUP] = std::array::from_fn(|g| load(&x[first + g * LANES..][..LANES]));
+        let x: [__m256; GROUP] = std::array::from_fn(|g| load8(&x[first + g * LANES..][..LANES]));
         for j in 0..4 {
             let weight = _mm256_set1_ps(weights[j0 + j]);
             for g in 0..GROUP {
@@ -121,11 +121,11 @@ fn resolve<const DIFFERENCES: bool>(
     } else {
         _mm256_add_ps(
             _mm256_set1_ps(tile.norms[lane]),
-            load(&panel.norms[chunk * CHUNK..][..CHUNK]),
+            load8(&panel.norms[chunk * CHUNK..][..CHUNK]),
         )
     };
     for (x, weights) in tile.lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
-        sums = step::<DIFFERENCES>(_mm256_set1_ps(x[lane]), load(weights), sums);
+        sums = step::<DIFFERENCES>(_mm256_set1_ps(x[lane]), load8(weights), sums);
     }
     let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
     let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
@@ -144,9 +144,76 @@ fn step<const DIFFERENCES: bool>(x: __m256, weight: __m256, sum: __m256) -> __m2
     }
 }
 
+/// Transposes 8 rows x 4 columns at a time: rows r and r + 4 share a register, so that a 4 x 4
+/// transposition in each half leaves the lanes in the order of the rows.
+pub(super) fn load(
+    _proof: Kernels,
+    rows: &[f32],
+    stride: usize,
+    centre: &[f32],    // (ds,)
+    lanes: &mut [f32], // (ds, TILE)
+    norms: &mut [f32; TILE],
+) {
+    let ds = centre.len();
+    let count = rows.chunks(stride).take(TILE).filter(|row| row.len() >= ds).count();
+    let whole = count / LANES * LANES;
+    for first in (0..whole).step_by(LANES) {
+        let rows = &rows[first * stride..][..(LANES - 1) * stride + ds];
+        let norms = &mut norms[first..][..LANES];
+        // SAFETY: AVX2 and FMA are there, because `Kernels` with this set or a wider one is made
+        // by `Kernels::of` alone, which checks them.
+        unsafe { load_rows(rows, stride, centre, &mut lanes[first..], norms) };
+    }
+    scalar::load(rows, stride, centre, lanes, norms, whole);
+}
+
+/// Eight rows; `lanes` begins at the first row's lane.
+#[target_feature(enable = "avx2,fma")]
+fn load_rows(rows: &[f32], stride: usize, centre: &[f32], lanes: &mut [f32], norms: &mut [f32]) {
+    let ds = centre.len();
+    let mut sums = _mm256_setzero_ps();
+    for d in (0..ds / 4 * 4).step_by(4) {
+        let middle = load4(&centre[d..]);
+        let middle = _mm256_set_m128(middle, middle);
+        let pair = |row: usize| {
+            let low = load4(&rows[row * stride + d..]);
+            let high = load4(&rows[(row + 4) * stride + d..]);
+            _mm256_sub_ps(_mm256_set_m128(high, low), middle)
+        };
+        let (a, b, c, e) = (pair(0), pair(1), pair(2), pair(3));
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (ce_low, ce_high) = (_mm256_unpacklo_ps(c, e), _mm256_unpackhi_ps(c, e));
+        let columns = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, ce_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, ce_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, ce_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, ce_high),
+        ];
+        for (j, column) in columns.into_iter().enumerate() {
+            store(&mut lanes[(d + j) * TILE..], column);
+            sums = _mm256_fmadd_ps(column, column, sums);
+        }
+    }
+    for d in ds / 4 * 4..ds {
+        let column: [f32; LANES] = std::array::from_fn(|row| rows[row * stride + d] - centre[d]);
+        let column = load8(&column);
+        store(&mut lanes[d * TILE..], column);
+        sums = _mm256_fmadd_ps(column, column, sums);
+    }
+    store(norms, sums);
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(values: &[f32]) -> __m256 {
+fn load4(values: &[f32]) -> __m128 {
+    assert!(values.len() >= 4);
+    // SAFETY: four floats are readable, because of the assertion above.
+    unsafe { _mm_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load8(values: &[f32]) -> __m256 {
     assert!(values.len() >= LANES);
     // SAFETY: eight floats are readable, because of the assertion above.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }

@@ -111,6 +111,29 @@ impl Kernels {
             _ => unreachable!("Kernels::of made no such value"),
         }
     }
+
+    /// Transposes up to [`TILE`] rows, less `centre` (ds,), into `lanes` (ds, TILE), and writes
+    /// their squared norms. Row i is `rows[i * stride..][..ds]`.
+    pub(crate) fn load(
+        self,
+        rows: &[f32],
+        stride: usize,
+        centre: &[f32],
+        lanes: &mut [f32],
+        norms: &mut [f32; TILE],
+    ) {
+        assert_eq!(lanes.len(), centre.len() * TILE);
+        match self.0 {
+            InstructionSet::Scalar => scalar::load(rows, stride, centre, lanes, norms, 0),
+            #[cfg(target_arch = "x86_64")]
+            // Bound by its loads and shuffles: wider registers would not help.
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                avx2::load(self, rows, stride, centre, lanes, norms);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
 }
 
 /// The instruction set of the kernels that this process uses.
@@ -134,17 +157,8 @@ pub(crate) struct Panel {
 }
 
 impl Panel {
-    /// `codewords` has the shape `(ks, ds)`.
-    pub(crate) fn new(codewords: &[f32], ds: usize) -> Result<Self> {
-        Self::about(codewords, centre(codewords, ds, 0..ds))
-    }
-
-    /// A panel for tiles that were loaded about the origin.
-    pub(crate) fn about_origin(codewords: &[f32], ds: usize) -> Result<Self> {
-        Self::about(codewords, vec![0.0; ds])
-    }
-
-    fn about(codewords: &[f32], centre: Vec<f32>) -> Result<Self> {
+    /// `codewords` has the shape `(ks, ds)`; tiles are loaded about the same `centre` (ds,).
+    pub(crate) fn new(codewords: &[f32], centre: Vec<f32>) -> Result<Self> {
         let ds = centre.len();
         let ks = codewords.len() / ds;
         let chunks = ks.div_ceil(CHUNK);
@@ -186,34 +200,33 @@ fn uses_differences(ds: usize) -> bool {
     ds <= MAX_DIFFERENCE_DIM
 }
 
+/// Rows that [`centre`] looks at.
+const CENTRE_ROWS: usize = 1024;
+
 /// A point in the middle of the sub-space `columns` of `rows` (n, dim), for the expanded distance
-/// to work about: each column's mean, rounded to about a sixteenth of the column's spread. A number
-/// of few bits keeps x - centre exact for integers and other coarse data: their ties stay ties.
+/// to work about: each column's mean over some of the rows, rounded to about a sixteenth of the
+/// column's spread. A number of few bits keeps x - centre exact for integers and other coarse data:
+/// their ties stay ties.
 pub(crate) fn centre(rows: &[f32], dim: usize, columns: Range<usize>) -> Vec<f32> {
-    let ds = columns.len();
-    if uses_differences(ds) || rows.is_empty() {
-        return vec![0.0; ds];
+    let n = rows.len() / dim;
+    if uses_differences(columns.len()) || n == 0 {
+        return vec![0.0; columns.len()];
     }
-    let mut sums = vec![0.0_f64; ds];
-    let mut least = vec![f32::INFINITY; ds];
-    let mut most = vec![f32::NEG_INFINITY; ds];
-    for row in rows.chunks_exact(dim) {
-        for (d, &value) in row[columns.clone()].iter().enumerate() {
-            sums[d] += f64::from(value);
-            least[d] = least[d].min(value);
-            most[d] = most[d].max(value);
+    let of_column = |column: usize| {
+        let values = rows[column..].iter().step_by(dim * n.div_ceil(CENTRE_ROWS));
+        let (mut sum, mut count) = (0.0, 0.0);
+        let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values.map(|&value| f64::from(value)) {
+            (sum, count) = (sum + value, count + 1.0);
+            (least, most) = (least.min(value), most.max(value));
         }
-    }
-    let n = (rows.len() / dim) as f64;
-    let round = |d: usize| {
-        let spread = f64::from(most[d]) - f64::from(least[d]);
-        if spread == 0.0 {
-            return least[d];
+        if least == most {
+            return least as f32;
         }
-        let grain = (spread.log2().floor() - 4.0).exp2();
-        ((sums[d] / n / grain).round() * grain) as f32
+        let grain = ((most - least).log2().floor() - 4.0).exp2();
+        ((sum / count / grain).round() * grain) as f32
     };
-    (0..ds).map(round).collect()
+    columns.map(of_column).collect()
 }
 
 /// 48 rows of one sub-space, centred and transposed: `lanes[d * TILE + row]`.
@@ -236,34 +249,12 @@ impl Tile {
 
     /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`. Lanes past the last
     /// row keep whatever they held; their results mean nothing.
-    pub(crate) fn load(&mut self, rows: &[f32], stride: usize, centre: &[f32]) {
-        load(rows, stride, centre, &mut self.lanes, &mut self.norms);
+    pub(crate) fn load(&mut self, kernels: Kernels, rows: &[f32], stride: usize, centre: &[f32]) {
+        kernels.load(rows, stride, centre, &mut self.lanes, &mut self.norms);
     }
 
     pub(crate) fn view(&self) -> TileRef<'_> {
         TileRef { lanes: &self.lanes, norms: &self.norms }
-    }
-}
-
-/// Transposes and centres up to [`TILE`] rows into `lanes` (ds, TILE), their squared norms into
-/// `norms`.
-pub(crate) fn load(
-    rows: &[f32],
-    stride: usize,
-    centre: &[f32],
-    lanes: &mut [f32],
-    norms: &mut [f32; TILE],
-) {
-    let ds = centre.len();
-    for (row, values) in rows.chunks(stride).take(TILE).enumerate() {
-        let values = &values[..ds];
-        let mut norm = 0.0;
-        for (d, (&value, &centre)) in values.iter().zip(centre).enumerate() {
-            let centred = value - centre;
-            lanes[d * TILE + row] = centred;
-            norm += centred * centred;
-        }
-        norms[row] = norm;
     }
 }
 

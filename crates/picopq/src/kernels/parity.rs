@@ -26,9 +26,9 @@ fn normals(random: &mut LegacyRandom, len: usize) -> Vec<f32> {
 }
 
 fn run(kernels: Kernels, rows: &[f32], codewords: &[f32], ds: usize) -> Nearest {
-    let panel = Panel::new(codewords, ds).unwrap();
+    let panel = Panel::new(codewords, centre(codewords, ds, 0..ds)).unwrap();
     let mut tile = Tile::new(ds);
-    tile.load(rows, ds, panel.centre());
+    tile.load(kernels, rows, ds, panel.centre());
     let mut found = Nearest::new();
     kernels.nearest(&panel, tile.view(), &mut found);
     found
@@ -105,6 +105,36 @@ fn an_offset_does_not_blur_the_distances() {
             let chosen = exact_distance(x, &codewords[code * 16..][..16]);
             let distances = codewords.chunks_exact(16).map(|c| exact_distance(x, c));
             assert!(chosen <= distances.fold(f64::INFINITY, f64::min) * (1.0 + 1e-6));
+        }
+    }
+}
+
+/// A tile is the same in every set: any number of rows, wherever the columns lie in them.
+#[test]
+fn tiles_are_the_same() {
+    let mut random = LegacyRandom::new(4);
+    for (ds, before, after) in [(1, 0, 0), (3, 2, 0), (4, 0, 5), (7, 1, 1), (8, 3, 0), (130, 1, 0)]
+    {
+        let (stride, middle) = (before + ds + after, normals(&mut random, ds));
+        for n in [1, 7, 8, 9, 47, 48, 50] {
+            let data = normals(&mut random, n * stride);
+            let load = |kernels: Kernels| {
+                let (mut lanes, mut norms) = (vec![0.0; ds * TILE], [0.0; TILE]);
+                kernels.load(&data[before..], stride, &middle, &mut lanes, &mut norms);
+                (lanes, norms)
+            };
+            let reference = load(Kernels(InstructionSet::Scalar));
+            for row in 0..n.min(TILE) {
+                let wanted = data[row * stride + before] - middle[0];
+                assert_eq!(reference.0[row], wanted);
+            }
+            for kernels in Kernels::available() {
+                let (lanes, norms) = load(kernels);
+                assert_eq!(lanes, reference.0, "{kernels:?} ds {ds} n {n}");
+                for (norm, wanted) in norms.iter().zip(reference.1) {
+                    assert!((norm - wanted).abs() <= 1e-5 * wanted);
+                }
+            }
         }
     }
 }

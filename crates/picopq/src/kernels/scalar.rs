@@ -57,3 +57,23 @@ fn measure(
     }
     sums.map(|sum| sum.max(0.0))
 }
+
+/// Loads the rows from `first` on; see [`super::Kernels::load`].
+pub(super) fn load(
+    rows: &[f32],
+    stride: usize,
+    centre: &[f32],    // (ds,)
+    lanes: &mut [f32], // (ds, TILE)
+    norms: &mut [f32; TILE],
+    first: usize,
+) {
+    for (row, values) in rows.chunks(stride).enumerate().take(TILE).skip(first) {
+        let mut norm = 0.0;
+        for (d, (&value, &centre)) in values[..centre.len()].iter().zip(centre).enumerate() {
+            let centred = value - centre;
+            lanes[d * TILE + row] = centred;
+            norm += centred * centred;
+        }
+        norms[row] = norm;
+    }
+}
