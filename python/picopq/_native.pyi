@@ -6,17 +6,26 @@ allocation as MemoryError. Each function releases the GIL and answers Ctrl-C.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from ._arrays import F32, F64, I64, Codes
+from ._progress import Report
 
-F32: TypeAlias = NDArray[np.float32]
-F64: TypeAlias = NDArray[np.float64]
-I64: TypeAlias = NDArray[np.int64]
-Codes: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
-Progress: TypeAlias = Callable[[int, int], object] | None
-OnStep: TypeAlias = Callable[[int, float], object] | None
+__all__ = [
+    "PicoPQError",
+    "adist",
+    "decode",
+    "eigenvalue_allocation",
+    "encode",
+    "finite_rows",
+    "instruction_set",
+    "num_threads",
+    "rotate",
+    "search",
+    "set_num_threads",
+    "tables",
+    "train_opq",
+    "train_pq",
+]
 
 class PicoPQError(ValueError, AssertionError): ...
 
@@ -29,7 +38,7 @@ def train_pq(
     minit: str,
     init: F32 | None,  # (M, Ks, Ds), used by minit="matrix"
     allow_few_rows: bool,
-    progress: Progress,
+    progress: Report | None,
 ) -> tuple[F32, F64, int]:
     """Codewords (M, Ks, Ds), mean squared error at each step, number of empty clusters."""
 
@@ -44,8 +53,8 @@ def train_opq(
     init: F32 | None,
     parametric: bool,
     allow_few_rows: bool,
-    progress: Progress,
-    on_step: OnStep,  # (rotation step, mean squared error)
+    progress: Report | None,
+    on_step: Callable[[int, float], object] | None,  # (rotation step, mean squared error)
 ) -> tuple[F32, F32, F64, int]:
     """Codewords (M, Ks, Ds), rotation (D, D), mean squared error per step, empty clusters."""
 
@@ -56,12 +65,12 @@ def finite_rows(vecs: F32) -> I64:
     """Row numbers without NaN or infinity, ascending."""
 
 def encode(
-    codewords: F32, vecs: F32, codes: Codes, progress: Progress, rotation: F32 | None = None
+    codewords: F32, vecs: F32, codes: Codes, progress: Report | None, rotation: F32 | None = None
 ) -> None: ...
 def decode(
-    codewords: F32, codes: Codes, vecs: F32, progress: Progress, rotation: F32 | None = None
+    codewords: F32, codes: Codes, vecs: F32, progress: Report | None, rotation: F32 | None = None
 ) -> None: ...
-def rotate(rotation: F32, vecs: F32, out: F32, inverse: bool, progress: Progress) -> None:
+def rotate(rotation: F32, vecs: F32, out: F32, inverse: bool, progress: Report | None) -> None:
     """out = vecs @ rotation, or vecs @ rotation.T when inverse."""
 
 def tables(
@@ -80,7 +89,7 @@ def search(
     codes: Codes,  # (N, M)
     dists: F32,  # (nq, k), k <= N
     ids: I64,  # (nq, k)
-    progress: Progress,
+    progress: Report | None,
 ) -> None:
     """The k best codes of every table, best first, ties to the lower id."""
 

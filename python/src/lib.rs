@@ -14,6 +14,7 @@ use picopq::{
     Code, Codebook, Codes, DistanceTable, Init, Metric, Opq, OpqOptions, Pq, PqOptions, Rotation,
     Start, Vectors,
 };
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use door::{Listeners, run};
@@ -48,8 +49,12 @@ fn rotation_of<'a>(
     checked(py, wide).map(Some)
 }
 
-fn metric_of(metric: &str) -> Metric {
-    if metric == "dot" { Metric::Dot } else { Metric::L2 }
+fn metric_of(metric: &str) -> PyResult<Metric> {
+    match metric {
+        "l2" => Ok(Metric::L2),
+        "dot" => Ok(Metric::Dot),
+        _ => Err(PyValueError::new_err(format!("metric: got {metric:?}, want \"l2\" or \"dot\""))),
+    }
 }
 
 fn init_of(
@@ -318,7 +323,7 @@ fn tables<'py>(
 ) -> PyResult<()> {
     let (book, queries) = (codebook(py, &codewords)?, vectors(py, &queries)?);
     let rotation = rotation_of(py, rotation.as_ref())?;
-    let (out, metric) = (out.as_slice_mut()?, metric_of(metric));
+    let (out, metric) = (out.as_slice_mut()?, metric_of(metric)?);
     let width = book.ks() + rotation.map_or(0, |rotation| rotation.dim());
     let cost = cost(&[queries.len(), queries.dim(), width]);
     run(py, cost, Listeners::default(), |task| {
@@ -352,7 +357,7 @@ fn search<'py>(
     progress: Listener<'py>,
 ) -> PyResult<()> {
     let ((queries, m, ks), k) = (tables.as_array().dim(), dists.as_array().ncols());
-    let (tables, codes, metric) = (tables.as_slice()?, codes.raw()?, metric_of(metric));
+    let (tables, codes, metric) = (tables.as_slice()?, codes.raw()?, metric_of(metric)?);
     let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
     let cost = cost(&[queries, codes.len()]);
     run(py, cost, Listeners::new(progress, None), |task| {

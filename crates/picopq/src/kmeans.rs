@@ -32,7 +32,7 @@ pub(crate) struct Points<'a> {
 /// What k-means found.
 pub(crate) struct Clusters {
     pub(crate) codewords: Vec<f32>, // (ks, ds)
-    pub(crate) labels: Vec<u32>,    // (n,) of the last step
+    pub(crate) labels: Vec<u32>,    // (n,) of the last assignment
     /// Sum of squared distances at each step's assignment.
     pub(crate) losses: Vec<f64>,
     /// Codewords without rows for which no row is left over either.
@@ -73,10 +73,19 @@ impl<'a> Points<'a> {
 struct Assignment {
     labels: Vec<u32>,    // (n,)
     distances: Vec<f32>, // (n,)
-    sums: Vec<f64>,      // (ks, ds)
+    sums: Vec<f64>,      // (ks, ds), less centre
     counts: Vec<usize>,  // (ks,)
     loss: f64,
     changed: bool,
+}
+
+/// What a training ends with.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Last {
+    /// The last step's update.
+    Update,
+    /// One more assignment, to the codewords that are returned: its loss is their error.
+    Assignment,
 }
 
 /// Lloyd's `iterations` (at least 1) steps from `codewords` (ks, ds), and the repair; see the top of the file.
@@ -84,6 +93,7 @@ pub(crate) fn train(
     points: &Points<'_>,
     mut codewords: Vec<f32>,
     iterations: usize,
+    last: Last,
     kernels: Kernels,
     task: &Task,
 ) -> Result<Clusters> {
@@ -101,7 +111,7 @@ pub(crate) fn train(
     let (mut plain, mut repairs) = (iterations, iterations);
     loop {
         assign(points, &codewords, &mut state, kernels, task)?;
-        update(&mut codewords, &state);
+        update(&mut codewords, &state, &points.centre);
         losses.push(state.loss);
         let without = state.counts.iter().filter(|&&count| count == 0).count();
         if plain > 0 {
@@ -120,6 +130,10 @@ pub(crate) fn train(
         if repairs == 0 || (moved == 0 && !state.changed) {
             break;
         }
+    }
+    if last == Last::Assignment {
+        assign(points, &codewords, &mut state, kernels, task)?;
+        losses.push(state.loss);
     }
     Ok(Clusters { codewords, labels: state.labels, losses, empty })
 }
@@ -145,12 +159,12 @@ fn assign(
             let rows = labels.chunks_mut(TILE).zip(distances.chunks_mut(TILE));
             for (tile, (labels, distances)) in rows.enumerate() {
                 task.check()?;
-                let tile = chunk * tiles + tile;
-                kernels.nearest(&panel, points.tile(tile), &mut found);
+                let tile = points.tile(chunk * tiles + tile);
+                kernels.nearest(&panel, tile, &mut found);
                 part.changed |= *labels != found.codes[..labels.len()];
                 labels.copy_from_slice(&found.codes[..labels.len()]);
                 distances.copy_from_slice(&found.distances[..labels.len()]);
-                part.add(points, tile * TILE, labels, distances);
+                part.add(tile, labels, distances);
             }
             Ok(part)
         })?;
@@ -181,27 +195,29 @@ impl Part {
         Ok(Self { sums, counts: filled(ks, 0, "the counts")?, loss: 0.0, changed: false })
     }
 
-    /// Adds the rows from `first` on.
-    fn add(&mut self, points: &Points<'_>, first: usize, labels: &[u32], distances: &[f32]) {
-        let ds = points.columns.len();
+    /// Adds a tile's rows, which the kernel has just left in the cache.
+    fn add(&mut self, tile: TileRef<'_>, labels: &[u32], distances: &[f32]) {
+        let ds = tile.lanes.len() / TILE;
         for (lane, (&label, &distance)) in labels.iter().zip(distances).enumerate() {
             let label = label as usize;
             self.counts[label] += 1;
             self.loss += f64::from(distance);
             let sums = self.sums[label * ds..][..ds].iter_mut();
-            sums.zip(points.row(first + lane)).for_each(|(sum, &x)| *sum += f64::from(x));
+            let row = tile.lanes.iter().skip(lane).step_by(TILE);
+            sums.zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
         }
     }
 }
 
 /// Moves each codeword to the mean of its rows; one without rows stays.
-fn update(codewords: &mut [f32], state: &Assignment) {
+fn update(codewords: &mut [f32], state: &Assignment, centre: &[f32]) {
     let ds = codewords.len() / state.counts.len();
     let means = codewords.chunks_exact_mut(ds).zip(state.sums.chunks_exact(ds));
     for ((codeword, sums), &count) in means.zip(&state.counts) {
         if count > 0 {
-            let mean = |sum: &f64| (sum / count as f64) as f32;
-            codeword.iter_mut().zip(sums).for_each(|(c, sum)| *c = mean(sum));
+            for ((c, sum), &centre) in codeword.iter_mut().zip(sums).zip(centre) {
+                *c = (f64::from(centre) + sum / count as f64) as f32;
+            }
         }
     }
 }
@@ -264,7 +280,7 @@ mod tests {
     fn run(rows: &[f32], ds: usize, start: &[f32], iterations: usize) -> Clusters {
         let kernels = Kernels::active().unwrap();
         let points = Points::new(Vectors::new(rows, ds).unwrap(), 0..ds, kernels).unwrap();
-        train(&points, start.to_vec(), iterations, kernels, &Task::new()).unwrap()
+        train(&points, start.to_vec(), iterations, Last::Assignment, kernels, &Task::new()).unwrap()
     }
 
     #[test]

@@ -14,13 +14,16 @@
 //! Procrustes solution asks: about three times fewer steps reach the same error. A step that raised
 //! the error, and the last, turn once. Where there are many rows the first steps see a sample.
 //!
+//! Where the rows are few, local minima decide: the plain schedule (codewords drawn afresh for each
+//! rotation, as nanopq does) is then run too, and the better result is kept.
+//!
 //! Which start leads to the lower error depends on the data (natural sub-spaces, as those of SIFT,
 //! favour the identity; embeddings the allocation), so by default a round of each decides.
 
 use crate::codes::Codes;
 use crate::error::{Result, filled, size, with_capacity};
 use crate::kernels::Kernels;
-use crate::kmeans::{self, Clusters, Points};
+use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{
     BLOCK_ROWS, Rotation, covariance, cross_product, polar_factor, symmetric_eigen, turned,
 };
@@ -112,29 +115,29 @@ impl Opq {
             Start::Identity => &[Start::Identity],
             Start::EigenvalueAllocation => &[Start::EigenvalueAllocation],
         };
-        let steps = (learning + starts.len() - 1).saturating_mul(ROUND_STEPS);
+        let sampled = if learning > 0 { sample(vectors, ks)? } else { None };
+        let redrawn = if sampled.is_none() && learning > 0 { learning + iterations } else { 0 };
+        let steps = (learning + starts.len() - 1).saturating_mul(ROUND_STEPS) + redrawn;
         task.begin(m.saturating_mul(steps.saturating_add(iterations)) as u64);
 
-        let sampled = if learning > 0 { sample(vectors, ks)? } else { None };
         let rows = match &sampled {
             Some(sampled) => Vectors::new(sampled, dim)?,
             None => vectors,
         };
-        let draws = seeding::draw(&options.pq.init, options.pq.seed, rows.len(), (m, ks, ds))?;
+        let draws = |n| seeding::draw(&options.pq.init, options.pq.seed, n, (m, ks, ds), task);
+        let first_draws = draws(rows.len())?;
         let mut alternation = Alternation::new(rows, ks, ds, task)?;
         let mut best: Option<State> = None;
         for start in starts {
-            let rotation = match start {
-                Start::EigenvalueAllocation => allocation(rows, m, ds, task)?,
-                _ => identity(dim)?,
-            };
-            let mut state = alternation.begin(rotation, &draws)?;
+            let rotation = initial_rotation(*start, rows, m, task)?;
+            let mut state = alternation.begin(rotation, &first_draws)?;
             if learning > 0 {
                 alternation.round(&mut state, learning == 1)?;
             }
-            if best.as_ref().is_none_or(|best| state.loss() < best.loss()) {
-                best = Some(state);
-            }
+            best = Some(match best {
+                Some(best) => better(best, state),
+                None => state,
+            });
         }
         let Some(mut state) = best else { unreachable!("there is at least one start") };
         for round in 1..=learning {
@@ -149,7 +152,12 @@ impl Opq {
         if alternation.vectors.len() < n {
             alternation = Alternation::new(vectors, ks, ds, task)?;
         }
-        alternation.quantize(&mut state, iterations)?;
+        alternation.quantize(&mut state, iterations, Last::Assignment)?;
+        if sampled.is_none() && learning > 0 {
+            let rotation = initial_rotation(starts[0], vectors, m, task)?;
+            let redrawn = alternation.redraw(rotation, &first_draws, learning, iterations)?;
+            state = better(state, redrawn);
+        }
         task.report_loss(state.loss());
         let training = Training {
             losses: state.losses,
@@ -234,13 +242,13 @@ impl Opq {
 /// [`crate::Error::TooLarge`], [`crate::Error::NoConvergence`], [`crate::Error::Cancelled`].
 pub fn eigenvalue_allocation(vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f32>> {
     let options = PqOptions { ks: 1, allow_few_rows: true, ..PqOptions::new(m) };
-    let ds = options.check(vectors.len(), vectors.dim())?;
+    options.check(vectors.len(), vectors.dim())?;
     vectors.check("vectors", task)?;
-    allocation(vectors, m, ds, task).map(|rotation| narrow(&rotation))
+    allocation(vectors, m, task).map(|rotation| narrow(&rotation))
 }
 
-fn allocation(vectors: Vectors<'_>, m: usize, ds: usize, task: &Task) -> Result<Vec<f64>> {
-    let dim = vectors.dim();
+fn allocation(vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f64>> {
+    let (dim, ds) = (vectors.dim(), vectors.dim() / m);
     let (_, covariance) = covariance(vectors, 0..dim, task)?;
     let (values, eigenvectors) = symmetric_eigen(covariance, dim, task)?;
     let logs: Vec<f64> = values.iter().map(|value| (value.max(0.0) + 1e-10).ln()).collect();
@@ -271,6 +279,18 @@ fn identity(dim: usize) -> Result<Vec<f64>> {
 
 fn narrow(rotation: &[f64]) -> Vec<f32> {
     rotation.iter().map(|&value| value as f32).collect()
+}
+
+fn initial_rotation(start: Start, vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f64>> {
+    match start {
+        Start::EigenvalueAllocation => allocation(vectors, m, task),
+        _ => identity(vectors.dim()),
+    }
+}
+
+/// The state of lower loss, the first of two equals.
+fn better(first: State, second: State) -> State {
+    if second.loss() < first.loss() { second } else { first }
 }
 
 /// Every k-th row, so that some [`SAMPLE_ROWS`] are left; `None` where that would save little.
@@ -327,11 +347,30 @@ impl<'a> Alternation<'a> {
         Ok(State { rotation, start, clusters: Vec::new(), losses: Vec::new() })
     }
 
+    /// The plain schedule of Ge 2014 with nanopq's draws: each rotation's codewords are drawn
+    /// afresh, one k-means step, one turn.
+    fn redraw(
+        &mut self,
+        rotation: Vec<f64>,
+        draws: &[Draws<'_>],
+        learning: usize,
+        iterations: usize,
+    ) -> Result<State> {
+        let mut state = self.begin(rotation, draws)?;
+        for _ in 0..learning {
+            self.quantize(&mut state, 1, Last::Assignment)?;
+            self.turn(&mut state, false)?;
+            state = self.begin(state.rotation, draws)?;
+        }
+        self.quantize(&mut state, iterations, Last::Assignment)?;
+        Ok(state)
+    }
+
     /// A few steps; the `last` round's last step does not over-relax.
     fn round(&mut self, state: &mut State, last: bool) -> Result<()> {
         for step in 1..=ROUND_STEPS {
             let before = state.loss();
-            self.quantize(state, 1)?;
+            self.quantize(state, 1, Last::Update)?;
             let over_relax = state.loss() <= before && !(last && step == ROUND_STEPS);
             self.turn(state, over_relax)?;
         }
@@ -339,7 +378,7 @@ impl<'a> Alternation<'a> {
     }
 
     /// k-means of the rotated vectors, from the last codewords.
-    fn quantize(&mut self, state: &mut State, iterations: usize) -> Result<()> {
+    fn quantize(&mut self, state: &mut State, iterations: usize, last: Last) -> Result<()> {
         self.rotate(&state.rotation)?;
         let (ds, task) = (self.ds, self.task);
         let rows = Vectors::new(&self.rotated, self.vectors.dim())?;
@@ -348,7 +387,7 @@ impl<'a> Alternation<'a> {
         let start = std::mem::take(&mut state.start).into_iter().chain(start);
         state.clusters = threads::map(task, start.enumerate().collect(), |(m, start)| {
             let points = Points::new(rows, m * ds..(m + 1) * ds, self.kernels)?;
-            kmeans::train(&points, start, iterations, self.kernels, task)
+            kmeans::train(&points, start, iterations, last, self.kernels, task)
         })?;
         state.losses.extend(pq::summarize(&state.clusters, rows.len()).losses);
         Ok(())

@@ -5,7 +5,7 @@
 use crate::codes::{Code, Codes, check_shape, with_codes};
 use crate::error::{Error, Result, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
-use crate::kmeans::{self, Clusters, Points};
+use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{BLOCK_ROWS, Rotation};
 use crate::seeding::{self, Init};
 use crate::table::{DistanceTable, Metric};
@@ -300,7 +300,13 @@ impl<'a> Codebook<'a> {
             for (query, out) in queries.chunks_exact(dim).zip(out.chunks_exact_mut(entries)) {
                 self.table_of(query, metric, out);
             }
-            if all_finite(out) { Ok(()) } else { Err(Vectors::new(out, self.ks)?.fault("dtable")) }
+            if all_finite(out) {
+                return Ok(());
+            }
+            if all_finite(self.codewords) {
+                return Err(Vectors::new(out, self.ks)?.fault("dtable"));
+            }
+            Err(Vectors::new(self.codewords, self.ds)?.fault("codewords"))
         })?;
         Ok(())
     }
@@ -456,13 +462,13 @@ impl Pq {
         let kernels = Kernels::active()?;
         task.begin(options.m.saturating_mul(options.iterations) as u64);
         let shape = (options.m, options.ks, ds);
-        let draws = seeding::draw(&options.init, options.seed, vectors.len(), shape)?;
+        let draws = seeding::draw(&options.init, options.seed, vectors.len(), shape, task)?;
         let clusters =
             threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
                 let columns = m * ds..(m + 1) * ds;
                 let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
                 let points = Points::new(vectors, columns, kernels)?;
-                kmeans::train(&points, start, options.iterations, kernels, task)
+                kmeans::train(&points, start, options.iterations, Last::Update, kernels, task)
             })?;
         let training = summarize(&clusters, vectors.len());
         let (m, ks) = (options.m, options.ks);

@@ -3,6 +3,12 @@
 //! Matsumoto and Nishimura 1998; the derived draws follow `numpy.random.RandomState`, whose stream
 //! is frozen. Deterministic on every machine.
 
+use crate::error::{Result, with_capacity};
+use crate::threads::Task;
+
+/// Draws between two looks at whether the task is cancelled: about a millisecond's.
+const CHECK_DRAWS: usize = 1 << 16;
+
 /// The generator behind `numpy.random.seed(seed)`.
 pub(crate) struct LegacyRandom {
     state: [u32; N],
@@ -71,14 +77,28 @@ impl LegacyRandom {
     }
 
     /// The first `count` entries of a random permutation of `0..n` (the whole is drawn).
-    pub(crate) fn choose(&mut self, n: usize, count: usize) -> crate::Result<Vec<usize>> {
-        let mut order = crate::error::with_capacity(n, "the order of the rows")?;
+    pub(crate) fn choose(&mut self, n: usize, count: usize, task: &Task) -> Result<Vec<usize>> {
+        let mut order = with_capacity(n, "the order of the rows")?;
         order.extend(0..n);
         for i in (1..n).rev() {
+            if i.is_multiple_of(CHECK_DRAWS) {
+                task.check()?;
+            }
             order.swap(i, self.up_to(i as u64) as usize);
         }
         order.truncate(count);
         Ok(order)
+    }
+
+    /// Standard normal deviates.
+    pub(crate) fn normals(&mut self, count: usize, task: &Task) -> Result<Vec<f64>> {
+        let mut normals = with_capacity(count, "the random numbers")?;
+        while normals.len() < count {
+            task.check()?;
+            let more = CHECK_DRAWS.min(count - normals.len());
+            normals.extend((0..more).map(|_| self.normal()));
+        }
+        Ok(normals)
     }
 
     /// A standard normal deviate (polar method; the second of each pair is kept for the next call).
@@ -114,7 +134,7 @@ mod tests {
 
     #[test]
     fn permutation_matches_numpy() {
-        assert_eq!(LegacyRandom::new(123).choose(20, 8).unwrap(), PERMUTATION);
+        assert_eq!(LegacyRandom::new(123).choose(20, 8, &Task::new()).unwrap(), PERMUTATION);
     }
 
     #[test]

@@ -35,17 +35,18 @@ pub(crate) enum Draws<'a> {
 }
 
 /// The random numbers of all `m` sub-spaces for `n` rows.
-pub(crate) fn draw(
-    init: &Init,
+pub(crate) fn draw<'a>(
+    init: &'a Init,
     seed: u32,
     n: usize,
     (m, ks, ds): (usize, usize, usize),
-) -> Result<Vec<Draws<'_>>> {
+    task: &Task,
+) -> Result<Vec<Draws<'a>>> {
     let mut random = LegacyRandom::new(seed);
     let sub_space = |sub_space: usize| {
         Ok(match init {
             Init::Points => {
-                let mut rows = random.choose(n, ks)?;
+                let mut rows = random.choose(n, ks, task)?;
                 rows.shrink_to_fit();
                 Draws::Rows(rows)
             }
@@ -55,11 +56,7 @@ pub(crate) fn draw(
                 uniforms.extend((1..ks).map(|_| random.uniform()));
                 Draws::PlusPlus { first, uniforms }
             }
-            Init::Random => {
-                let mut normals = with_capacity(ks * ds, "the random numbers")?;
-                normals.extend((0..ks * ds).map(|_| random.normal()));
-                Draws::Normals(normals)
-            }
+            Init::Random => Draws::Normals(random.normals(ks * ds, task)?),
             Init::Codewords(given) => Draws::Given(&given[sub_space * ks * ds..][..ks * ds]),
         })
     };
@@ -93,7 +90,7 @@ impl Draws<'_> {
             Draws::Normals(normals) => {
                 let (ds, limit) = (columns.len(), magnitude_limit(vectors.dim()));
                 let (mean, covariance) = covariance(vectors, columns, task)?;
-                let lower = cholesky(&covariance, ds);
+                let lower = cholesky(&covariance, ds, task)?;
                 for normals in normals.chunks_exact(ds) {
                     for (row, mean) in lower.chunks_exact(ds).zip(&mean) {
                         let dot: f64 = row.iter().zip(normals).map(|(l, normal)| l * normal).sum();
