@@ -1,0 +1,116 @@
+"""Is the answer right? Each check recomputes it plainly with numpy and returns a report.
+
+A report holds `wrong`, the number of wrong items, and what else is worth recording:
+`error`, the mean squared reconstruction error per vector; `different`, codes that are
+another codeword at the same distance up to rounding; `recall`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import data
+
+CHECKED = 20_000  # rows of an encode that are judged: the first half and the last half
+BLOCK = 10_000
+# Two codewords tie when their squared distances differ by less than this share of
+# |x|^2 + |c|^2: sixteen units in the last place of the float32 sums the peers compute.
+NEAR_TIE = 16 * 2.0**-23
+CLOSE = 1e-5  # relative difference of float32 sums of up to 32 terms
+ORTHOGONAL = 1e-4  # largest entry of |R R^T - I|
+
+
+def squares(x: np.ndarray) -> np.ndarray:
+    return np.einsum("...i,...i->...", x, x)
+
+
+def nearest(x: np.ndarray, codewords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest codeword (n,) of each sub-vector (n, Ds), and the squared distance (n,)."""
+    ids = np.empty(len(x), dtype=np.int64)
+    for start in range(0, len(x), BLOCK):
+        part = x[start : start + BLOCK]
+        ids[start : start + BLOCK] = (squares(codewords) - 2 * part @ codewords.T).argmin(1)
+    return ids, squares(x.astype(np.float64) - codewords[ids])
+
+
+def encode(inputs, codes):
+    half = min(CHECKED, len(codes)) // 2
+    rows = np.r_[:half, len(codes) - half : len(codes)]
+    subs = np.split(inputs.vecs[rows], inputs.m, axis=1)
+    error, different, wrong = 0.0, 0, int(codes.shape != (len(inputs.vecs), inputs.m))
+    for m, (x, codewords) in enumerate(zip(subs, inputs.codewords)):
+        best, least = nearest(x, codewords)
+        chosen = codewords[codes[rows, m]].astype(np.float64)
+        distance = squares(x - chosen)
+        tie = distance - least <= NEAR_TIE * (squares(x) + squares(chosen))
+        different += np.count_nonzero((codes[rows, m] != best) & tie)
+        wrong += np.count_nonzero(~tie)
+        error += distance.mean()
+    return {"wrong": wrong, "different": different, "error": error}
+
+
+def fit(inputs, model):
+    """`model` is (rotation (D, D) or None, codewords (M, Ks, Ds))."""
+    rotation, codewords = model
+    vecs, wrong = inputs.vecs, 0
+    if rotation is not None:
+        product = rotation.astype(np.float64) @ rotation.T
+        wrong += np.count_nonzero(np.abs(product - np.eye(len(rotation))) > ORTHOGONAL)
+        vecs = vecs @ rotation
+    subs = np.split(vecs, inputs.m, axis=1)
+    error = sum(nearest(x, c)[1].mean() for x, c in zip(subs, codewords))
+    wrong += int(codewords.shape != (inputs.m, inputs.ks, inputs.dim // inputs.m))
+    return {"wrong": wrong + int(not np.isfinite(error)), "error": error}
+
+
+fit_default = opq = fit
+
+
+def decode(inputs, vecs):
+    columns = [c[inputs.codes[:, m]] for m, c in enumerate(inputs.codewords)]
+    return {"wrong": np.count_nonzero(vecs != np.concatenate(columns, axis=1))}
+
+
+def table(inputs, query):
+    """(M, Ks) float64 squared distances."""
+    return squares(query.reshape(inputs.m, 1, -1).astype(np.float64) - inputs.codewords)
+
+
+def dtable(inputs, answer):
+    expected = table(inputs, inputs.queries[0])
+    return {"wrong": np.count_nonzero(~np.isclose(answer, expected, rtol=CLOSE, atol=0))}
+
+
+def sums(inputs, query):
+    """(n,) float64 distances of all codes."""
+    columns = table(inputs, query)
+    return sum(columns[m][inputs.codes[:, m]] for m in range(inputs.m))
+
+
+def adist(inputs, answer):
+    """`answer` is the distances (n,), or the one best found: (distances, ids), each (1, 1)."""
+    expected = sums(inputs, inputs.queries[0])
+    if isinstance(answer, tuple):
+        dists, ids = answer
+        return {"wrong": ranked(dists[0], ids[0], expected)}
+    return {"wrong": np.count_nonzero(~np.isclose(answer, expected, rtol=CLOSE, atol=0))}
+
+
+def ranked(dists, ids, expected):
+    """Wrong ranks among the k found, given the true distances (n,) of all codes."""
+    best = np.sort(np.partition(expected, len(ids))[: len(ids)])
+    right = np.isclose([dists, best], expected[ids], rtol=CLOSE).all(axis=0)
+    return np.count_nonzero(~right) + len(ids) - len(np.unique(ids))
+
+
+def search(inputs, answer):
+    dists, ids = answer
+    pairs = zip(inputs.queries, dists, ids)
+    wrong = sum(ranked(d, i, sums(inputs, query)) for query, d, i in pairs)
+    vecs = data.vectors(inputs.data, len(inputs.codes))
+    norms, k = squares(vecs), ids.shape[1]
+    hits = 0
+    for query, found in zip(inputs.queries, ids):
+        true = np.argpartition(norms - 2 * vecs @ query, k)[:k]
+        hits += len(np.intersect1d(true, found))
+    return {"wrong": wrong, "recall": hits / ids.size}

@@ -1,0 +1,14 @@
+"""One file per library under test.
+
+A peer is an object with one method per kind of work. `method(inputs)` prepares and returns
+(work, answer): `work()` is what is timed, `answer(result)` turns its result into plain
+arrays outside the clock. What an answer holds is written in checks.py. `kernels()` names the
+instruction set that the library chose.
+"""
+
+from importlib import import_module
+
+
+def load(name: str, threads: int):
+    """The peer called `name`, held to this many threads."""
+    return import_module(f"peers.{name}_").peer(threads)
