@@ -49,6 +49,5 @@ def test_readme_has_examples() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_readme_example(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+def test_readme_example(block: str) -> None:
+    run("-c", block, cwd=ROOT)
