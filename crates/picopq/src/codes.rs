@@ -19,12 +19,15 @@ pub trait Code: Copy + Default + Ord + Send + Sync + 'static + sealed::Sealed {
     fn from_index(index: u32) -> Self;
     /// Widens to an index.
     fn index(self) -> usize;
+    /// The codes, where they are bytes.
+    #[doc(hidden)]
+    fn as_bytes(codes: &[Self]) -> Option<&[u8]>;
     #[doc(hidden)]
     fn wrap(codes: Cow<'_, [Self]>) -> CodeData<'_>;
 }
 
 macro_rules! code {
-    ($type:ty, $variant:ident, $max:expr) => {
+    ($type:ty, $variant:ident, $max:expr, $as_bytes:expr) => {
         impl Code for $type {
             const MAX_KS: usize = $max;
             fn from_index(index: u32) -> Self {
@@ -33,15 +36,18 @@ macro_rules! code {
             fn index(self) -> usize {
                 self as usize
             }
+            fn as_bytes(codes: &[Self]) -> Option<&[u8]> {
+                $as_bytes(codes)
+            }
             fn wrap(codes: Cow<'_, [Self]>) -> CodeData<'_> {
                 CodeData::$variant(codes)
             }
         }
     };
 }
-code!(u8, U8, 1 << 8);
-code!(u16, U16, 1 << 16);
-code!(u32, U32, (u32::MAX as usize).saturating_add(1));
+code!(u8, U8, 1 << 8, Some);
+code!(u16, U16, 1 << 16, |_| None);
+code!(u32, U32, (u32::MAX as usize).saturating_add(1), |_| None);
 
 /// The integers of [`Codes`], by width.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -75,8 +75,8 @@ impl<'a> DistanceTable<'a> {
         self.metric
     }
 
-    /// The distance of the query to each code: the sum of `m` entries, in the order of the
-    /// sub-spaces. Cost: n m look-ups.
+    /// The distance of the query to each code: the sum of `m` entries, in an order that depends on
+    /// `m` alone. Cost: n m look-ups.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`] if the codes have another `m`, [`Error::CodeOutOfRange`] if
@@ -285,34 +285,24 @@ impl<'a> Scan<'a> {
         Ok(Self { table: Cow::Owned(wide), m, width: BYTE })
     }
 
-    /// Sums in the order of the sub-spaces, four codes side by side so that their additions
-    /// overlap.
+    /// Adds in the order of the sub-spaces.
     fn run<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
-        let mut codes = codes.chunks_exact(4 * self.m);
-        let mut distances = distances.chunks_exact_mut(4);
-        for (codes, out) in codes.by_ref().zip(distances.by_ref()) {
-            let (a, rest) = codes.split_at(self.m);
-            let (b, rest) = rest.split_at(self.m);
-            let (c, d) = rest.split_at(self.m);
-            let mut sums = [0.0_f32; 4];
-            let rows = self.table.chunks_exact(self.width);
-            for ((((row, &a), &b), &c), &d) in rows.zip(a).zip(b).zip(c).zip(d) {
-                for (sum, code) in sums.iter_mut().zip([a, b, c, d]) {
-                    *sum += entry(row, code);
+        match T::as_bytes(codes).filter(|_| self.width == BYTE) {
+            Some(bytes) => {
+                let (rows, _) = self.table.as_chunks::<BYTE>();
+                for (codes, out) in bytes.chunks_exact(self.m).zip(distances) {
+                    let entries = rows.iter().zip(codes).map(|(row, &code)| row[usize::from(code)]);
+                    *out = entries.fold(0.0, |sum, entry| sum + entry);
                 }
             }
-            out.copy_from_slice(&sums);
-        }
-        let tail = codes.remainder().chunks_exact(self.m).zip(distances.into_remainder());
-        for (code, out) in tail {
-            let rows = self.table.chunks_exact(self.width);
-            *out = rows.zip(code).fold(0.0, |sum, (row, &code)| sum + entry(row, code));
+            None => {
+                for (codes, out) in codes.chunks_exact(self.m).zip(distances) {
+                    let rows = self.table.chunks_exact(self.width);
+                    *out = rows.zip(codes).fold(0.0, |sum, (row, &code)| sum + row[code.index()]);
+                }
+            }
         }
     }
-}
-
-fn entry<T: Code>(row: &[f32], code: T) -> f32 {
-    if T::MAX_KS == BYTE { row[..BYTE][code.index()] } else { row[code.index()] }
 }
 
 #[cfg(test)]
@@ -329,7 +319,15 @@ mod tests {
 
     #[test]
     fn scans_equal_a_plain_sum_and_a_stable_sort() {
-        for (m, ks, n) in [(1, 1, 3), (2, 16, 0), (3, 256, 4099), (7, 300, 130), (5, 9, 66_000)] {
+        for (m, ks, n) in [
+            (1, 1, 3),
+            (2, 16, 0),
+            (3, 256, 4099),
+            (7, 300, 130),
+            (5, 9, 66_000),
+            (8, 256, 9),
+            (19, 200, 103),
+        ] {
             let (table, codes) = case(m, ks, n);
             let plain: Vec<f32> = codes
                 .chunks_exact(m)
