@@ -73,6 +73,8 @@ def numbers(name: str, value: ArrayLike, *shapes: str, kinds: str = "fiu") -> ND
 
 def float32(name: str, array: NDArray[Any]) -> F32:
     """`array` in C order as float32, not copied where it already is; overflow is an error."""
+    if array.dtype == np.float32 and array.flags.carray:
+        return array
     with np.errstate(over="ignore"):
         dense = np.require(array, np.float32, ["C", "A", "E"])
     if array.dtype.kind == "f" and array.dtype.itemsize > 4 and np.isinf(dense).any():
@@ -118,6 +120,8 @@ def code_array(value: ArrayLike, m: int, ks: int) -> Codes:  # (N, m)
     codes = numbers("codes", value, "N M", kinds="iu")
     if codes.shape[1] != m:
         raise PicoPQError(f"codes: got {codes.shape[1]} columns, want M = {m}")
+    if codes.dtype in (np.uint8, np.uint16, np.uint32) and codes.flags.carray:
+        return codes
     dtype = codes.dtype.newbyteorder("=")
     if dtype.kind == "i" or dtype.itemsize > 4:
         outside = np.argwhere((codes < 0) | (codes >= ks))

@@ -7,8 +7,9 @@ use crate::error::{Error, Result, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{BLOCK_ROWS, Rotation};
+use crate::metric::Metric;
 use crate::seeding::{self, Init};
-use crate::table::{DistanceTable, Metric};
+use crate::table::DistanceTable;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite, all_within};
 
@@ -281,7 +282,7 @@ impl<'a> Codebook<'a> {
         if out.len() != expected {
             return Err(Error::LengthMismatch { argument: "dtable", expected, got: out.len() });
         }
-        let dim = self.dim();
+        let (dim, kernels) = (self.dim(), Kernels::active()?);
         let blocks = queries.as_slice().chunks(TABLE_QUERIES * dim);
         let blocks = blocks.zip(out.chunks_mut(TABLE_QUERIES * entries)).collect();
         threads::map(task, blocks, |(queries, out): (&[f32], &mut [f32])| {
@@ -298,7 +299,7 @@ impl<'a> Codebook<'a> {
             };
             let queries = if rotation.is_some() { &rotated } else { queries };
             for (query, out) in queries.chunks_exact(dim).zip(out.chunks_exact_mut(entries)) {
-                self.table_of(query, metric, out);
+                self.table_of(query, metric, kernels, out);
             }
             if all_finite(out) {
                 return Ok(());
@@ -311,14 +312,10 @@ impl<'a> Codebook<'a> {
         Ok(())
     }
 
-    fn table_of(&self, query: &[f32], metric: Metric, out: &mut [f32]) {
+    fn table_of(&self, query: &[f32], metric: Metric, kernels: Kernels, out: &mut [f32]) {
         let rows = out.chunks_exact_mut(self.ks).zip(query.chunks_exact(self.ds));
         for (m, (row, query)) in rows.enumerate() {
-            let book = self.sub_space(m);
-            match metric {
-                Metric::L2 => measure(query, book, row, |q, c| (q - c) * (q - c)),
-                Metric::Dot => measure(query, book, row, |q, c| q * c),
-            }
+            kernels.table(query, self.sub_space(m), metric, row);
         }
     }
 
@@ -332,23 +329,6 @@ impl<'a> Codebook<'a> {
 
 /// Queries whose tables one task makes.
 const TABLE_QUERIES: usize = 16;
-
-/// `out[k] = sum over d of term(query[d], book[k][d])`, eight codewords side by side so that their
-/// sums overlap.
-fn measure(query: &[f32], book: &[f32], out: &mut [f32], term: impl Fn(f32, f32) -> f32) {
-    const SIDE_BY_SIDE: usize = 8;
-    let ds = query.len();
-    let groups = book.chunks(SIDE_BY_SIDE * ds).zip(out.chunks_mut(SIDE_BY_SIDE));
-    for (codewords, out) in groups {
-        let mut sums = [0.0_f32; SIDE_BY_SIDE];
-        for (d, &q) in query.iter().enumerate() {
-            for (sum, codeword) in sums.iter_mut().zip(codewords.chunks_exact(ds)) {
-                *sum += term(q, codeword[d]);
-            }
-        }
-        out.copy_from_slice(&sums[..out.len()]);
-    }
-}
 
 /// Multiply-adds that one task of an encoding does, about a millisecond's worth.
 const CHUNK_WORK: usize = 1 << 25;

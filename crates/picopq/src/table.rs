@@ -5,18 +5,9 @@ use std::borrow::Cow;
 
 use crate::codes::{Code, Codes, with_codes};
 use crate::error::{Error, Result, filled, size, with_capacity};
+use crate::metric::Metric;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
-
-/// How a query and a vector are compared. Training and encoding are Euclidean for both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Metric {
-    /// Squared Euclidean distance; smaller is nearer.
-    #[default]
-    L2,
-    /// Dot product; larger is nearer.
-    Dot,
-}
 
 /// Codes that one task scans.
 const SCAN_CODES: usize = 1 << 16;

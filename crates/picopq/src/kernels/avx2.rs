@@ -16,7 +16,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef, scalar};
+use super::{CHUNK, Kernels, Metric, Nearest, Panel, TILE, TileRef, scalar};
 
 /// Registers of rows that one pass over the codewords holds.
 const GROUP: usize = 3;
@@ -144,8 +144,7 @@ fn step<const DIFFERENCES: bool>(x: __m256, weight: __m256, sum: __m256) -> __m2
     }
 }
 
-/// Transposes 8 rows x 4 columns at a time: rows r and r + 4 share a register, so that a 4 x 4
-/// transposition in each half leaves the lanes in the order of the rows.
+/// Transposes 8 rows x 4 columns at a time.
 pub(super) fn load(
     _proof: Kernels,
     rows: &[f32],
@@ -172,35 +171,90 @@ pub(super) fn load(
 fn load_rows(rows: &[f32], stride: usize, centre: &[f32], lanes: &mut [f32], norms: &mut [f32]) {
     let ds = centre.len();
     let mut sums = _mm256_setzero_ps();
+    let mut take = |d: usize, column: __m256| {
+        let column = _mm256_sub_ps(column, _mm256_set1_ps(centre[d]));
+        store(&mut lanes[d * TILE..], column);
+        sums = _mm256_fmadd_ps(column, column, sums);
+    };
     for d in (0..ds / 4 * 4).step_by(4) {
-        let middle = load4(&centre[d..]);
-        let middle = _mm256_set_m128(middle, middle);
-        let pair = |row: usize| {
-            let low = load4(&rows[row * stride + d..]);
-            let high = load4(&rows[(row + 4) * stride + d..]);
-            _mm256_sub_ps(_mm256_set_m128(high, low), middle)
-        };
-        let (a, b, c, e) = (pair(0), pair(1), pair(2), pair(3));
-        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let (ce_low, ce_high) = (_mm256_unpacklo_ps(c, e), _mm256_unpackhi_ps(c, e));
-        let columns = [
-            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, ce_low),
-            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, ce_low),
-            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, ce_high),
-            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, ce_high),
-        ];
-        for (j, column) in columns.into_iter().enumerate() {
-            store(&mut lanes[(d + j) * TILE..], column);
-            sums = _mm256_fmadd_ps(column, column, sums);
+        for (j, column) in four_columns(rows, stride, d).into_iter().enumerate() {
+            take(d + j, column);
         }
     }
     for d in ds / 4 * 4..ds {
-        let column: [f32; LANES] = std::array::from_fn(|row| rows[row * stride + d] - centre[d]);
-        let column = load8(&column);
-        store(&mut lanes[d * TILE..], column);
-        sums = _mm256_fmadd_ps(column, column, sums);
+        take(d, one_column(rows, stride, d));
     }
     store(norms, sums);
+}
+
+/// Columns d to d + 4 of eight rows. Rows r and r + 4 share a register, so that a 4 x 4
+/// transposition in each half leaves the lanes in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_columns(rows: &[f32], stride: usize, d: usize) -> [__m256; 4] {
+    let pair = |row: usize| {
+        let low = load4(&rows[row * stride + d..]);
+        _mm256_set_m128(load4(&rows[(row + 4) * stride + d..]), low)
+    };
+    let (a, b, c, e) = (pair(0), pair(1), pair(2), pair(3));
+    let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let (ce_low, ce_high) = (_mm256_unpacklo_ps(c, e), _mm256_unpackhi_ps(c, e));
+    [
+        _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, ce_low),
+        _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, ce_low),
+        _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, ce_high),
+        _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, ce_high),
+    ]
+}
+
+/// Column d of eight rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn one_column(rows: &[f32], stride: usize, d: usize) -> __m256 {
+    let column: [f32; LANES] = std::array::from_fn(|row| rows[row * stride + d]);
+    load8(&column)
+}
+
+pub(super) fn table(_proof: Kernels, query: &[f32], book: &[f32], metric: Metric, out: &mut [f32]) {
+    let ds = query.len();
+    let whole = out.len() / LANES * LANES;
+    let (lanes, tail) = out.split_at_mut(whole);
+    // SAFETY: AVX2 and FMA are there, because `Kernels` with this set or a wider one is made by
+    // `Kernels::of` alone, which checks them.
+    unsafe {
+        match metric {
+            Metric::L2 => table_rows::<true>(query, book, lanes),
+            Metric::Dot => table_rows::<false>(query, book, lanes),
+        }
+    }
+    scalar::table(query, &book[whole * ds..], metric, tail);
+}
+
+/// Eight codewords at a time, transposed in registers.
+#[target_feature(enable = "avx2,fma")]
+fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
+    let ds = query.len();
+    for (codewords, out) in book.chunks_exact(LANES * ds).zip(out.chunks_exact_mut(LANES)) {
+        let mut sums = _mm256_setzero_ps();
+        let mut take = |d: usize, column: __m256| {
+            let q = _mm256_set1_ps(query[d]);
+            sums = if L2 {
+                let difference = _mm256_sub_ps(column, q);
+                _mm256_fmadd_ps(difference, difference, sums)
+            } else {
+                _mm256_fmadd_ps(column, q, sums)
+            };
+        };
+        for d in (0..ds / 4 * 4).step_by(4) {
+            for (j, column) in four_columns(codewords, ds, d).into_iter().enumerate() {
+                take(d + j, column);
+            }
+        }
+        for d in ds / 4 * 4..ds {
+            take(d, one_column(codewords, ds, d));
+        }
+        store(out, sums);
+    }
 }
 
 #[inline]

@@ -19,6 +19,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result, filled, size};
+use crate::metric::Metric;
 
 /// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
 pub(crate) const TILE: usize = 48;
@@ -107,6 +108,22 @@ impl Kernels {
             InstructionSet::Avx2 => avx2::nearest(self, panel, tile, out),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 => avx512::nearest(self, panel, tile, out),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// The squared distances or dot products of `query` (ds,) and every codeword of `book`
+    /// (ks, ds), into `out` (ks,).
+    pub(crate) fn table(self, query: &[f32], book: &[f32], metric: Metric, out: &mut [f32]) {
+        assert_eq!(book.len(), query.len() * out.len());
+        match self.0 {
+            InstructionSet::Scalar => scalar::table(query, book, metric, out),
+            #[cfg(target_arch = "x86_64")]
+            // Bound by its loads and shuffles: wider registers would not help.
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                avx2::table(self, query, book, metric, out);
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
         }

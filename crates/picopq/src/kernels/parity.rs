@@ -138,3 +138,32 @@ fn tiles_are_the_same() {
         }
     }
 }
+
+/// Tables agree to rounding, for any number of codewords.
+#[test]
+fn tables_are_the_same() {
+    let mut random = LegacyRandom::new(5);
+    for (ds, ks) in SHAPES {
+        let (query, book) = (normals(&mut random, ds), normals(&mut random, ks * ds));
+        for metric in [Metric::L2, Metric::Dot] {
+            let table = |kernels: Kernels| {
+                let mut out = vec![f32::NAN; ks];
+                kernels.table(&query, &book, metric, &mut out);
+                out
+            };
+            for kernels in Kernels::available() {
+                for (got, c) in table(kernels).into_iter().zip(book.chunks_exact(ds)) {
+                    let terms = query.iter().zip(c).map(|(&q, &c)| (f64::from(q), f64::from(c)));
+                    let (wanted, size) = match metric {
+                        Metric::L2 => (exact_distance(&query, c), exact_distance(&query, c)),
+                        Metric::Dot => terms.fold((0.0, 0.0), |(sum, size), (q, c)| {
+                            (sum + q * c, size + (q * c).abs())
+                        }),
+                    };
+                    let error = (f64::from(got) - wanted).abs();
+                    assert!(error <= 1e-5 * size, "{kernels:?} {metric:?} ds {ds} ks {ks}");
+                }
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@
 //!         if d < best: best = d, code = k        (strict: ties stay with the lowest index)
 //! ```
 
-use super::{CHUNK, Nearest, Panel, TILE, TileRef};
+use super::{CHUNK, Metric, Nearest, Panel, TILE, TileRef};
 
 pub(super) fn nearest(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
     out.codes = [0; TILE];
@@ -75,5 +75,16 @@ pub(super) fn load(
             norm += centred * centred;
         }
         norms[row] = norm;
+    }
+}
+
+/// The distances or dot products of `query` (ds,) and every codeword of `book` (ks, ds).
+pub(super) fn table(query: &[f32], book: &[f32], metric: Metric, out: &mut [f32]) {
+    for (out, codeword) in out.iter_mut().zip(book.chunks_exact(query.len())) {
+        let pairs = query.iter().zip(codeword);
+        *out = match metric {
+            Metric::L2 => pairs.map(|(q, c)| (q - c) * (q - c)).sum(),
+            Metric::Dot => pairs.map(|(q, c)| q * c).sum(),
+        };
     }
 }
