@@ -38,6 +38,7 @@ def train_pq(
     minit: str,
     init: F32 | None,  # (M, Ks, Ds), used by minit="matrix"
     allow_few_rows: bool,
+    max_rows: int | None,
     progress: Report | None,
 ) -> tuple[F32, F64, int]:
     """Codewords (M, Ks, Ds), mean squared error at each step, number of empty clusters."""
@@ -53,6 +54,7 @@ def train_opq(
     init: F32 | None,
     parametric: bool,
     allow_few_rows: bool,
+    max_rows: int | None,
     progress: Report | None,
     on_step: Callable[[int, float], object] | None,  # (rotation step, mean squared error)
 ) -> tuple[F32, F32, F64, int]:

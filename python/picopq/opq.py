@@ -136,6 +136,7 @@ class OPQ:
         *,
         init: ArrayLike | None = None,
         allow_few_rows: bool = False,
+        max_rows: int | None = None,
         drop_nonfinite: bool = False,
         progress: Progress = None,
     ) -> _Self:
@@ -152,7 +153,7 @@ class OPQ:
             Lloyd steps of the last round, at least 1.
         rotation_iter : int
             Rounds; 0 trains a plain PQ on the initial rotation.
-        seed, minit, init, allow_few_rows, drop_nonfinite, progress
+        seed, minit, init, allow_few_rows, max_rows, drop_nonfinite, progress
             As for `PQ.fit`.
 
         Raises
@@ -160,8 +161,9 @@ class OPQ:
         PicoPQError
             On any argument that does not fit. The object is unchanged after any exception.
         """
-        iterations, seed = integer("pq_iter", pq_iter, 1), seed_number(seed)
-        rounds = integer("rotation_iter", rotation_iter, 0)
+        iterations, seed = integer("pq_iter", pq_iter, 1, 2**31 - 1), seed_number(seed)
+        rounds = integer("rotation_iter", rotation_iter, 0, 2**31 - 1)
+        most = None if max_rows is None else integer("max_rows", max_rows, 1, 2**63 - 1)
         rows, start = self.pq._training_input(vecs, minit, init, allow_few_rows, drop_nonfinite)
 
         def print_round(step: int, mse: float) -> None:
@@ -180,6 +182,7 @@ class OPQ:
                 start,
                 bool(parametric_init),
                 allow_few_rows,
+                most,
                 report,
                 print_round if self.verbose else None,
             )

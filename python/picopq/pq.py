@@ -111,6 +111,7 @@ class PQ:
         *,
         init: ArrayLike | None = None,
         allow_few_rows: bool = False,
+        max_rows: int | None = None,
         drop_nonfinite: bool = False,
         progress: Progress = None,
     ) -> _Self:
@@ -134,6 +135,8 @@ class PQ:
             First codewords for minit="matrix"; default: the present `codewords`.
         allow_few_rows : bool
             Train with N <= Ks.
+        max_rows : int, optional
+            Train on at most so many rows, evenly spaced; default: all.
         drop_nonfinite : bool
             Leave out rows that hold NaN or infinity; they are an error otherwise.
         progress : bool or callable, optional
@@ -144,14 +147,15 @@ class PQ:
         PicoPQError
             On any argument that does not fit. The object is unchanged after any exception.
         """
-        iterations, seed = integer("iter", iter, 1), seed_number(seed)
+        iterations, seed = integer("iter", iter, 1, 2**31 - 1), seed_number(seed)
+        most = None if max_rows is None else integer("max_rows", max_rows, 1, 2**63 - 1)
         rows, start = self._training_input(vecs, minit, init, allow_few_rows, drop_nonfinite)
         with reporting(progress, "fit") as report:
             if self.verbose:
                 print(f"iter: {iterations}, seed: {seed}")
             self._print_subspaces("Training")
             learnt = _native.train_pq(
-                rows, self.M, self.Ks, iterations, seed, minit, start, allow_few_rows, report
+                rows, self.M, self.Ks, iterations, seed, minit, start, allow_few_rows, most, report
             )
         self._take(*learnt)
         return self

@@ -163,12 +163,13 @@ fn train_pq<'py>(
     minit: &str,
     init: Option<PyReadonlyArray3<'py, f32>>,
     allow_few_rows: bool,
+    max_rows: Option<usize>,
     progress: Listener<'py>,
 ) -> PyResult<Learnt<'py>> {
     let rows = vectors(py, &vecs)?;
     let init = init_of(py, minit, init.as_ref())?;
     let metric = Metric::L2;
-    let options = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows };
+    let options = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows, max_rows };
     let cost = cost(&[rows.len(), rows.dim(), ks, iterations]);
     let (pq, training) =
         run(py, cost, Listeners::new(progress, None), |task| Pq::train(rows, &options, task))?;
@@ -191,13 +192,14 @@ fn train_opq<'py>(
     init: Option<PyReadonlyArray3<'py, f32>>,
     parametric: bool,
     allow_few_rows: bool,
+    max_rows: Option<usize>,
     progress: Listener<'py>,
     on_step: Listener<'py>,
 ) -> PyResult<LearntRotated<'py>> {
     let rows = vectors(py, &vecs)?;
     let (init, metric, iterations) =
         (init_of(py, minit, init.as_ref())?, Metric::L2, pq_iterations);
-    let pq = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows };
+    let pq = PqOptions { m, ks, metric, iterations, seed, init, allow_few_rows, max_rows };
     let start = if parametric { Start::EigenvalueAllocation } else { Start::Better };
     let options = OpqOptions { pq, rotations: rotation_iterations, start };
     let rounds = cost(&[rotation_iterations.saturating_add(1), rows.dim(), rows.dim()]);

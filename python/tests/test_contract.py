@@ -358,3 +358,13 @@ def test_forced_kernels_give_the_same_codes(tmp_path: Path) -> None:
         "print(pq.encode(vecs).tolist())"
     )
     assert run("-c", code, tmp_path, PICOPQ_KERNELS="scalar") == run("-c", code, tmp_path)
+
+
+def test_max_rows_trains_on_evenly_spaced_rows(vecs: np.ndarray) -> None:
+    spread = vecs[np.arange(150) * len(vecs) // 150]
+    for model in (picopq.PQ, picopq.OPQ):
+        limited = model(4, 32, verbose=False).fit(vecs, max_rows=150)
+        assert limited == model(4, 32, verbose=False).fit(spread)
+        assert limited != model(4, 32, verbose=False).fit(vecs, max_rows=10**9)
+    with pytest.raises(picopq.PicoPQError, match="32"):
+        picopq.PQ(4, 32, verbose=False).fit(vecs, max_rows=32)

@@ -285,16 +285,22 @@ BAD_INPUT = {
         PicoPQError,
         "dimension 16, not a multiple of M = 64; nearest divisors of 16: 8, 16",
     ),
-    "iter is 0": (lambda g: NEW.fit(g.vecs, iter=0), PicoPQError, "iter: got 0, want >= 1"),
+    "iter is 0": (lambda g: NEW.fit(g.vecs, iter=0), PicoPQError, r"iter: got 0, want in 1\.\."),
+    "iter is huge": (lambda g: NEW.fit(g.vecs, iter=2**65), PicoPQError, r"iter: got 3\d+, want"),
+    "max_rows is 0": (
+        lambda g: NEW.fit(g.vecs, max_rows=0),
+        PicoPQError,
+        r"max_rows: got 0, want in 1\.\.",
+    ),
     "pq_iter is 0": (
         lambda g: NEW_OPQ.fit(g.vecs, pq_iter=0),
         PicoPQError,
-        "pq_iter: got 0, want >= 1",
+        r"pq_iter: got 0, want in 1\.\.",
     ),
     "rotation_iter below 0": (
         lambda g: NEW_OPQ.fit(g.vecs, rotation_iter=-1),
         PicoPQError,
-        "rotation_iter: got -1, want >= 0",
+        r"rotation_iter: got -1, want in 0\.\.",
     ),
     "seed below 0": (
         lambda g: NEW.fit(g.vecs, seed=-1),

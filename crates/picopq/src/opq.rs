@@ -21,7 +21,7 @@
 //! favour the identity; embeddings the allocation), so by default a round of each decides.
 
 use crate::codes::Codes;
-use crate::error::{Result, filled, size, with_capacity};
+use crate::error::{Result, filled, size};
 use crate::kernels::Kernels;
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{
@@ -104,10 +104,12 @@ impl Opq {
         options: &OpqOptions,
         task: &Task,
     ) -> Result<(Self, Training)> {
+        let ds = options.pq.check(vectors.len(), vectors.dim())?;
+        vectors.check("vectors", task)?;
+        let mut limited = Vec::new();
+        let vectors = options.pq.rows(vectors, &mut limited)?;
         let (n, dim) = (vectors.len(), vectors.dim());
         let PqOptions { m, ks, metric, iterations, .. } = options.pq;
-        let ds = options.pq.check(n, dim)?;
-        vectors.check("vectors", task)?;
         let learning = options.rotations.saturating_sub(1);
         let starts: &[Start] = match options.start {
             Start::Better if learning == 0 => &[Start::Identity],
@@ -293,17 +295,10 @@ fn better(first: State, second: State) -> State {
     if second.loss() < first.loss() { second } else { first }
 }
 
-/// Every k-th row, so that some [`SAMPLE_ROWS`] are left; `None` where that would save little.
+/// The rows that the first rounds see, where all would be many more.
 fn sample(vectors: Vectors<'_>, ks: usize) -> Result<Option<Vec<f32>>> {
-    let wanted = SAMPLE_ROWS.max(ks.saturating_mul(SAMPLE_ROWS_PER_CODEWORD));
-    let every = vectors.len() / wanted;
-    if every < 2 {
-        return Ok(None);
-    }
-    let rows = (0..vectors.len()).step_by(every);
-    let mut sampled = with_capacity(rows.len() * vectors.dim(), "the sampled vectors")?;
-    rows.for_each(|row| sampled.extend_from_slice(vectors.row(row)));
-    Ok(Some(sampled))
+    let enough = SAMPLE_ROWS.max(ks.saturating_mul(SAMPLE_ROWS_PER_CODEWORD));
+    if vectors.len() / 2 < enough { Ok(None) } else { vectors.spread(enough).map(Some) }
 }
 
 /// How far a training is.

@@ -36,6 +36,8 @@ pub struct PqOptions {
     pub init: Init,
     /// Train even if there are no more rows than codewords.
     pub allow_few_rows: bool,
+    /// Train on at most this many rows, evenly spaced; `None` for all.
+    pub max_rows: Option<usize>,
 }
 
 impl PqOptions {
@@ -51,6 +53,22 @@ impl PqOptions {
             seed: 123,
             init: Init::Points,
             allow_few_rows: false,
+            max_rows: None,
+        }
+    }
+
+    /// The rows to train on: `vectors`, or those that `max_rows` leaves, copied to `sample`.
+    pub(crate) fn rows<'a>(
+        &self,
+        vectors: Vectors<'a>,
+        sample: &'a mut Vec<f32>,
+    ) -> Result<Vectors<'a>> {
+        match self.max_rows.filter(|&most| most < vectors.len()) {
+            None => Ok(vectors),
+            Some(most) => {
+                *sample = vectors.spread(most)?;
+                Vectors::new(sample, vectors.dim())
+            }
         }
     }
 
@@ -61,6 +79,7 @@ impl PqOptions {
         if self.iterations == 0 {
             return Err(Error::OutOfRange { argument: "iterations", got: 0, wanted: "at least 1" });
         }
+        let n = self.max_rows.map_or(n, |most| most.min(n));
         if n == 0 || (n <= self.ks && !self.allow_few_rows) {
             return Err(Error::TooFewRows { rows: n, ks: self.ks });
         }
@@ -439,6 +458,8 @@ impl Pq {
     ) -> Result<(Self, Training)> {
         let ds = options.check(vectors.len(), vectors.dim())?;
         vectors.check("vectors", task)?;
+        let mut sample = Vec::new();
+        let vectors = options.rows(vectors, &mut sample)?;
         let kernels = Kernels::active()?;
         task.begin(options.m.saturating_mul(options.iterations) as u64);
         let shape = (options.m, options.ks, ds);

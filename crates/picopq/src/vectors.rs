@@ -1,6 +1,6 @@
 //! Rows of f32: the one input of training and encoding, its shape checked once.
 
-use crate::error::{Error, Result, size};
+use crate::error::{Error, Result, size, with_capacity};
 use crate::threads::{self, Task};
 
 /// Borrowed vectors, shape `(n, dim)`, row by row.
@@ -56,6 +56,15 @@ impl<'a> Vectors<'a> {
 
     pub(crate) fn row(&self, row: usize) -> &'a [f32] {
         &self.data[row * self.dim..][..self.dim]
+    }
+
+    /// A copy of `count` rows (at most all), evenly spaced.
+    pub(crate) fn spread(&self, count: usize) -> Result<Vec<f32>> {
+        let count = count.min(self.len());
+        let mut rows = with_capacity(count * self.dim, "the sampled vectors")?;
+        let place = |i| (i as u128 * self.len() as u128 / count as u128) as usize;
+        (0..count).for_each(|i| rows.extend_from_slice(self.row(place(i))));
+        Ok(rows)
     }
 
     /// Refuses NaN, infinities and values whose squared distances overflow f32.
@@ -137,6 +146,14 @@ mod tests {
         let vectors = Vectors::new(&data, 3).unwrap();
         let error = vectors.check("query", &Task::new()).unwrap_err();
         assert!(matches!(error, Error::TooLarge { argument: "query", row: 0, column: 1, .. }));
+    }
+
+    #[test]
+    fn a_sample_is_spread_over_all_rows() {
+        let data: Vec<f32> = (0..20_u8).map(f32::from).collect();
+        let vectors = Vectors::new(&data, 2).unwrap();
+        assert_eq!(vectors.spread(3).unwrap(), [0.0, 1.0, 6.0, 7.0, 12.0, 13.0]);
+        assert_eq!(vectors.spread(99).unwrap(), data);
     }
 
     #[test]
