@@ -75,7 +75,7 @@ def shares(case: Case, found: dict, limits: dict) -> dict:
     """The limit of the machine that binds, and the share of it that was reached."""
     if case.op not in COST or found["threads"] > 1:
         return {}
-    limit, cost = COST[case.op](data.DIM[case.data], case.ks)
+    limit, cost = COST[case.op](data.DIM[case.data], case.m, case.ks)
     return {"limit": limit, "share": found["items_per_second"] * cost / max(limits[limit])}
 
 

@@ -17,16 +17,21 @@ use crate::kernels::{self, Kernels, Nearest, Panel, TILE, TileRef};
 use crate::threads::{self, Task};
 use crate::vectors::Vectors;
 
-/// Rows of a chunk, at the least, in tiles: their sums are one partial result.
+/// Tiles of a chunk: its rows are copied together, and their sums are one partial result.
 const CHUNK_TILES: usize = 4096usize.div_ceil(TILE);
 
 /// The rows of one sub-space, with a copy in tiles to be read many times.
 pub(crate) struct Points<'a> {
     vectors: Vectors<'a>,
     columns: Range<usize>,
+    chunks: Vec<Tiles>,
+    centre: Vec<f32>, // (ds,)
+}
+
+/// A chunk of at most [`CHUNK_TILES`] tiles.
+struct Tiles {
     lanes: Vec<f32>,         // (tiles, ds, TILE), less centre
     norms: Vec<[f32; TILE]>, // (tiles, TILE)
-    centre: Vec<f32>,        // (ds,)
 }
 
 /// What k-means found.
@@ -45,23 +50,31 @@ impl<'a> Points<'a> {
         vectors: Vectors<'a>,
         columns: Range<usize>,
         kernels: Kernels,
+        task: &Task,
     ) -> Result<Self> {
         let (ds, dim, data) = (columns.len(), vectors.dim(), vectors.as_slice());
-        let tiles = vectors.len().div_ceil(TILE);
-        let what = "the training vectors' tiles";
-        let mut lanes = filled(size(&[tiles, ds, TILE], what)?, 0.0, what)?;
-        let mut norms = filled(tiles, [0.0; TILE], what)?;
         let centre = kernels::centre(data, dim, columns.clone());
-        let rows = data.chunks(TILE * dim);
-        for ((rows, lanes), norms) in rows.zip(lanes.chunks_exact_mut(ds * TILE)).zip(&mut norms) {
-            kernels.load(&rows[columns.start..], dim, &centre, lanes, norms);
-        }
-        Ok(Self { vectors, columns, lanes, norms, centre })
+        let chunks = data.chunks(CHUNK_TILES * TILE * dim).collect();
+        let chunks = threads::map(task, chunks, |rows: &[f32]| {
+            let what = "the training vectors' tiles";
+            let tiles = rows.len().div_ceil(TILE * dim);
+            let mut lanes = filled(size(&[tiles, ds, TILE], what)?, 0.0, what)?;
+            let mut norms = filled(tiles, [0.0; TILE], what)?;
+            let rows = rows.chunks(TILE * dim);
+            for ((rows, lanes), norms) in
+                rows.zip(lanes.chunks_exact_mut(ds * TILE)).zip(&mut norms)
+            {
+                kernels.load(&rows[columns.start..], dim, &centre, lanes, norms);
+            }
+            Ok(Tiles { lanes, norms })
+        })?;
+        Ok(Self { vectors, columns, chunks, centre })
     }
 
     fn tile(&self, tile: usize) -> TileRef<'_> {
+        let (chunk, tile) = (&self.chunks[tile / CHUNK_TILES], tile % CHUNK_TILES);
         let values = self.columns.len() * TILE;
-        TileRef { lanes: &self.lanes[tile * values..][..values], norms: &self.norms[tile] }
+        TileRef { lanes: &chunk.lanes[tile * values..][..values], norms: &chunk.norms[tile] }
     }
 
     fn row(&self, row: usize) -> &'a [f32] {
@@ -279,7 +292,8 @@ mod tests {
 
     fn run(rows: &[f32], ds: usize, start: &[f32], iterations: usize) -> Clusters {
         let kernels = Kernels::active().unwrap();
-        let points = Points::new(Vectors::new(rows, ds).unwrap(), 0..ds, kernels).unwrap();
+        let points =
+            Points::new(Vectors::new(rows, ds).unwrap(), 0..ds, kernels, &Task::new()).unwrap();
         train(&points, start.to_vec(), iterations, Last::Assignment, kernels, &Task::new()).unwrap()
     }
 

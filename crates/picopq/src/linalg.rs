@@ -15,8 +15,13 @@ use crate::error::{Error, Result, filled, size};
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
 
-/// Rows of a product that are computed together.
-pub(crate) const BLOCK_ROWS: usize = 1024;
+/// Rows of a product with a (dim, dim) matrix that are computed together: so many that the product
+/// runs at full speed, so few that a cancelled task does not wait for more than some milliseconds.
+pub(crate) fn block_rows(dim: usize) -> usize {
+    const WORK: usize = 1 << 28;
+    (WORK / dim / dim).clamp(16, 1024)
+}
+
 /// Partial sums over all rows, at most; each is a sequence of blocks, and they are added in order.
 const STRIPES: usize = 16;
 /// Values that the partial sums hold together, at most (128 MiB).
@@ -87,7 +92,7 @@ impl<'a> Rotation<'a> {
             return Err(Error::LengthMismatch { argument: "out", expected, got });
         }
         task.begin(vectors.len() as u64);
-        let block = BLOCK_ROWS * self.dim;
+        let block = block_rows(self.dim) * self.dim;
         let blocks = vectors.as_slice().chunks(block).zip(out.chunks_mut(block)).collect();
         threads::map(task, blocks, |(rows, out)| {
             if transposed {
@@ -136,7 +141,7 @@ fn product(rows: &[f32], matrix: MatRef<'_, f32>, out: &mut [f32]) {
     );
 }
 
-/// `sum_i left_i^T right_i`, shape (dim, dim), over blocks of at most [`BLOCK_ROWS`] of `n` rows:
+/// `sum_i left_i^T right_i`, shape (dim, dim), over blocks of [`block_rows`] of the `n` rows:
 /// `fill` writes the two blocks of a range of rows. Blocks are multiplied in `T`, added in f64.
 pub(crate) fn cross_product<T, F>(n: usize, dim: usize, task: &Task, fill: F) -> Result<Vec<f64>>
 where
@@ -145,18 +150,19 @@ where
 {
     let what = "the cross product";
     let square = size(&[dim, dim], what)?;
-    let blocks = n.div_ceil(BLOCK_ROWS);
+    let block_rows = block_rows(dim);
+    let blocks = n.div_ceil(block_rows);
     let count = (STRIPE_VALUES / square).clamp(2, STRIPES);
     let stripes = (0..count).map(|s| s * blocks / count..(s + 1) * blocks / count);
     let stripes = stripes.filter(|stripe| !stripe.is_empty()).collect();
     let partial = threads::map(task, stripes, |stripe: Range<usize>| {
         let mut sum = filled(square, 0.0_f64, what)?;
         let mut block_sum = filled(square, zero::<T>(), what)?;
-        let mut left = filled(BLOCK_ROWS * dim, zero::<T>(), what)?;
-        let mut right = filled(BLOCK_ROWS * dim, zero::<T>(), what)?;
+        let mut left = filled(block_rows * dim, zero::<T>(), what)?;
+        let mut right = filled(block_rows * dim, zero::<T>(), what)?;
         for block in stripe {
             task.check()?;
-            let rows = block * BLOCK_ROWS..n.min((block + 1) * BLOCK_ROWS);
+            let rows = block * block_rows..n.min((block + 1) * block_rows);
             let (count, values) = (rows.len(), rows.len() * dim);
             fill(rows, &mut left[..values], &mut right[..values]);
             matmul(

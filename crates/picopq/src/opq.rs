@@ -25,7 +25,7 @@ use crate::error::{Result, filled, size};
 use crate::kernels::Kernels;
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{
-    BLOCK_ROWS, Rotation, covariance, cross_product, polar_factor, symmetric_eigen, turned,
+    Rotation, block_rows, covariance, cross_product, polar_factor, symmetric_eigen, turned,
 };
 use crate::pq::{self, Pq, PqOptions, Training, concat};
 use crate::seeding::{self, Draws};
@@ -328,7 +328,7 @@ struct Alternation<'a> {
 
 impl<'a> Alternation<'a> {
     fn new(vectors: Vectors<'a>, ks: usize, ds: usize, task: &'a Task) -> Result<Self> {
-        let rotated = filled(vectors.as_slice().len(), 0.0, "the rotated vectors")?;
+        let rotated = threads::zeroed(vectors.as_slice().len(), "the rotated vectors", task)?;
         Ok(Self { vectors, rotated, ks, ds, kernels: Kernels::active()?, task })
     }
 
@@ -381,7 +381,7 @@ impl<'a> Alternation<'a> {
         let start = clusters.map(|clusters| clusters.codewords);
         let start = std::mem::take(&mut state.start).into_iter().chain(start);
         state.clusters = threads::map(task, start.enumerate().collect(), |(m, start)| {
-            let points = Points::new(rows, m * ds..(m + 1) * ds, self.kernels)?;
+            let points = Points::new(rows, m * ds..(m + 1) * ds, self.kernels, task)?;
             kmeans::train(&points, start, iterations, last, self.kernels, task)
         })?;
         state.losses.extend(pq::summarize(&state.clusters, rows.len()).losses);
@@ -410,7 +410,7 @@ impl<'a> Alternation<'a> {
         let dim = self.vectors.dim();
         let rotation = narrow(rotation);
         let rotation = Rotation::new(&rotation, dim)?;
-        let block = BLOCK_ROWS * dim;
+        let block = block_rows(dim) * dim;
         let blocks = self.vectors.as_slice().chunks(block).zip(self.rotated.chunks_mut(block));
         threads::map(self.task, blocks.collect(), |(rows, out)| {
             rotation.apply_rows(rows, out);

@@ -6,7 +6,7 @@ use crate::codes::{Code, Codes, check_shape, with_codes};
 use crate::error::{Error, Result, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last, Points};
-use crate::linalg::{BLOCK_ROWS, Rotation};
+use crate::linalg::{Rotation, block_rows};
 use crate::metric::Metric;
 use crate::seeding::{self, Init};
 use crate::table::DistanceTable;
@@ -184,9 +184,7 @@ impl<'a> Codebook<'a> {
         task: &Task,
     ) -> Result<()> {
         self.check_dim("vectors", vectors.dim())?;
-        if let Some(rotation) = rotation {
-            rotation.check(vectors.dim())?;
-        }
+        self.check_rotation(rotation)?;
         check_shape::<T>(codes.len(), self.m, self.ks)?;
         if codes.len() / self.m != vectors.len() {
             let (expected, got) = (vectors.len() * self.m, codes.len());
@@ -221,9 +219,7 @@ impl<'a> Codebook<'a> {
             let (expected, got) = (self.m, codes.m());
             return Err(Error::DimensionMismatch { argument: "codes", expected, got });
         }
-        if let Some(rotation) = rotation {
-            rotation.check(self.dim())?;
-        }
+        self.check_rotation(rotation)?;
         let expected = size(&[codes.len(), self.dim()], "the decoded vectors")?;
         if vectors.len() != expected {
             let got = vectors.len();
@@ -241,13 +237,14 @@ impl<'a> Codebook<'a> {
         task: &Task,
     ) -> Result<()> {
         let (m, dim) = (self.m, self.dim());
-        let chunks = codes.chunks(BLOCK_ROWS * m).zip(vectors.chunks_mut(BLOCK_ROWS * dim));
+        let block_rows = block_rows(dim);
+        let chunks = codes.chunks(block_rows * m).zip(vectors.chunks_mut(block_rows * dim));
         threads::map(task, chunks.enumerate().collect(), |(chunk, (codes, out))| {
             match rotation {
-                None => self.decode_rows(codes, out, chunk * BLOCK_ROWS)?,
+                None => self.decode_rows(codes, out, chunk * block_rows)?,
                 Some(rotation) => {
                     let mut rotated = filled(out.len(), 0.0, "the rotated vectors")?;
-                    self.decode_rows(codes, &mut rotated, chunk * BLOCK_ROWS)?;
+                    self.decode_rows(codes, &mut rotated, chunk * block_rows)?;
                     rotation.undo_rows(&rotated, out);
                 }
             }
@@ -293,9 +290,7 @@ impl<'a> Codebook<'a> {
         task: &Task,
     ) -> Result<()> {
         self.check_dim("query", queries.dim())?;
-        if let Some(rotation) = rotation {
-            rotation.check(queries.dim())?;
-        }
+        self.check_rotation(rotation)?;
         let entries = self.m * self.ks;
         let expected = size(&[queries.len(), entries], "the distance tables")?;
         if out.len() != expected {
@@ -304,9 +299,9 @@ impl<'a> Codebook<'a> {
         let (dim, kernels) = (self.dim(), Kernels::active()?);
         let blocks = queries.as_slice().chunks(TABLE_QUERIES * dim);
         let blocks = blocks.zip(out.chunks_mut(TABLE_QUERIES * entries)).collect();
-        threads::map(task, blocks, |(queries, out): (&[f32], &mut [f32])| {
+        let good = threads::map(task, blocks, |(queries, out): (&[f32], &mut [f32])| {
             if !all_within(queries, dim) {
-                return Err(Vectors::new(queries, dim)?.fault("query"));
+                return Ok(false);
             }
             let rotated = match rotation {
                 None => Vec::new(),
@@ -321,14 +316,14 @@ impl<'a> Codebook<'a> {
                 self.table_of(query, metric, kernels, out);
             }
             if all_finite(out) {
-                return Ok(());
+                return Ok(true);
             }
             if all_finite(self.codewords) {
                 return Err(Vectors::new(out, self.ks)?.fault("dtable"));
             }
             Err(Vectors::new(self.codewords, self.ds)?.fault("codewords"))
         })?;
-        Ok(())
+        if good.into_iter().all(|good| good) { Ok(()) } else { Err(queries.fault("query")) }
     }
 
     fn table_of(&self, query: &[f32], metric: Metric, kernels: Kernels, out: &mut [f32]) {
@@ -336,6 +331,10 @@ impl<'a> Codebook<'a> {
         for (m, (row, query)) in rows.enumerate() {
             kernels.table(query, self.sub_space(m), metric, row);
         }
+    }
+
+    fn check_rotation(&self, rotation: Option<Rotation<'_>>) -> Result<()> {
+        rotation.map_or(Ok(()), |rotation| self.check_dim("rotation", rotation.dim()))
     }
 
     fn check_dim(&self, argument: &'static str, got: usize) -> Result<()> {
@@ -468,7 +467,7 @@ impl Pq {
             threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
                 let columns = m * ds..(m + 1) * ds;
                 let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
-                let points = Points::new(vectors, columns, kernels)?;
+                let points = Points::new(vectors, columns, kernels, task)?;
                 kmeans::train(&points, start, options.iterations, Last::Update, kernels, task)
             })?;
         let training = summarize(&clusters, vectors.len());

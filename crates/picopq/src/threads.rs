@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_capacity};
 
 /// A running call as others see it: how far it is, and a way to stop it.
 ///
@@ -158,6 +158,17 @@ where
         Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
         None => items.into_iter().map(one).collect(),
     }
+}
+
+/// `len` zeros, in steps between which a cancelled task ends: new memory takes its time.
+pub(crate) fn zeroed(len: usize, what: &'static str, task: &Task) -> Result<Vec<f32>> {
+    const STEP: usize = 1 << 22;
+    let mut zeros = with_capacity(len, what)?;
+    while zeros.len() < len {
+        task.check()?;
+        zeros.resize(len.min(zeros.len() + STEP), 0.0);
+    }
+    Ok(zeros)
 }
 
 /// How often an abandonable call looks whether it is cancelled.

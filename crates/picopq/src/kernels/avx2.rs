@@ -144,7 +144,8 @@ fn step<const DIFFERENCES: bool>(x: __m256, weight: __m256, sum: __m256) -> __m2
     }
 }
 
-/// Transposes 8 rows x 4 columns at a time.
+/// Transposes 8 rows x 4 columns at a time. Where fewer rows are left the last one fills the
+/// lanes, so that a row's norm is rounded the same wherever it stands.
 pub(super) fn load(
     _proof: Kernels,
     rows: &[f32],
@@ -153,22 +154,22 @@ pub(super) fn load(
     lanes: &mut [f32], // (ds, TILE)
     norms: &mut [f32; TILE],
 ) {
-    let ds = centre.len();
-    let count = rows.chunks(stride).take(TILE).filter(|row| row.len() >= ds).count();
-    let whole = count / LANES * LANES;
-    for first in (0..whole).step_by(LANES) {
-        let rows = &rows[first * stride..][..(LANES - 1) * stride + ds];
+    let count = rows.len().div_ceil(stride).min(TILE);
+    for first in (0..count).step_by(LANES) {
+        let places = std::array::from_fn(|row| (first + row).min(count - 1) * stride);
         let norms = &mut norms[first..][..LANES];
         // SAFETY: AVX2 and FMA are there, because `Kernels` with this set or a wider one is made
         // by `Kernels::of` alone, which checks them.
-        unsafe { load_rows(rows, stride, centre, &mut lanes[first..], norms) };
+        unsafe { load_rows(rows, places, centre, &mut lanes[first..], norms) };
     }
-    scalar::load(rows, stride, centre, lanes, norms, whole);
 }
+
+/// Where eight rows begin.
+type Places = [usize; LANES];
 
 /// Eight rows; `lanes` begins at the first row's lane.
 #[target_feature(enable = "avx2,fma")]
-fn load_rows(rows: &[f32], stride: usize, centre: &[f32], lanes: &mut [f32], norms: &mut [f32]) {
+fn load_rows(rows: &[f32], places: Places, centre: &[f32], lanes: &mut [f32], norms: &mut [f32]) {
     let ds = centre.len();
     let mut sums = _mm256_setzero_ps();
     let mut take = |d: usize, column: __m256| {
@@ -177,12 +178,12 @@ fn load_rows(rows: &[f32], stride: usize, centre: &[f32], lanes: &mut [f32], nor
         sums = _mm256_fmadd_ps(column, column, sums);
     };
     for d in (0..ds / 4 * 4).step_by(4) {
-        for (j, column) in four_columns(rows, stride, d).into_iter().enumerate() {
+        for (j, column) in four_columns(rows, places, d).into_iter().enumerate() {
             take(d + j, column);
         }
     }
     for d in ds / 4 * 4..ds {
-        take(d, one_column(rows, stride, d));
+        take(d, one_column(rows, places, d));
     }
     store(norms, sums);
 }
@@ -191,10 +192,10 @@ fn load_rows(rows: &[f32], stride: usize, centre: &[f32], lanes: &mut [f32], nor
 /// transposition in each half leaves the lanes in the order of the rows.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn four_columns(rows: &[f32], stride: usize, d: usize) -> [__m256; 4] {
+fn four_columns(rows: &[f32], places: Places, d: usize) -> [__m256; 4] {
     let pair = |row: usize| {
-        let low = load4(&rows[row * stride + d..]);
-        _mm256_set_m128(load4(&rows[(row + 4) * stride + d..]), low)
+        let low = load4(&rows[places[row] + d..]);
+        _mm256_set_m128(load4(&rows[places[row + 4] + d..]), low)
     };
     let (a, b, c, e) = (pair(0), pair(1), pair(2), pair(3));
     let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
@@ -210,8 +211,8 @@ fn four_columns(rows: &[f32], stride: usize, d: usize) -> [__m256; 4] {
 /// Column d of eight rows.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn one_column(rows: &[f32], stride: usize, d: usize) -> __m256 {
-    let column: [f32; LANES] = std::array::from_fn(|row| rows[row * stride + d]);
+fn one_column(rows: &[f32], places: Places, d: usize) -> __m256 {
+    let column: [f32; LANES] = places.map(|place| rows[place + d]);
     load8(&column)
 }
 
@@ -234,6 +235,7 @@ pub(super) fn table(_proof: Kernels, query: &[f32], book: &[f32], metric: Metric
 #[target_feature(enable = "avx2,fma")]
 fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
     let ds = query.len();
+    let places = std::array::from_fn(|row| row * ds);
     for (codewords, out) in book.chunks_exact(LANES * ds).zip(out.chunks_exact_mut(LANES)) {
         let mut sums = _mm256_setzero_ps();
         let mut take = |d: usize, column: __m256| {
@@ -246,12 +248,12 @@ fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
             };
         };
         for d in (0..ds / 4 * 4).step_by(4) {
-            for (j, column) in four_columns(codewords, ds, d).into_iter().enumerate() {
+            for (j, column) in four_columns(codewords, places, d).into_iter().enumerate() {
                 take(d + j, column);
             }
         }
         for d in ds / 4 * 4..ds {
-            take(d, one_column(codewords, ds, d));
+            take(d, one_column(codewords, places, d));
         }
         store(out, sums);
     }

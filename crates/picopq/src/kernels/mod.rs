@@ -141,7 +141,7 @@ impl Kernels {
     ) {
         assert_eq!(lanes.len(), centre.len() * TILE);
         match self.0 {
-            InstructionSet::Scalar => scalar::load(rows, stride, centre, lanes, norms, 0),
+            InstructionSet::Scalar => scalar::load(rows, stride, centre, lanes, norms),
             #[cfg(target_arch = "x86_64")]
             // Bound by its loads and shuffles: wider registers would not help.
             InstructionSet::Avx2 | InstructionSet::Avx512 => {
@@ -264,8 +264,8 @@ impl Tile {
         Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE] }
     }
 
-    /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`. Lanes past the last
-    /// row keep whatever they held; their results mean nothing.
+    /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`. What lanes past
+    /// the last row hold means nothing.
     pub(crate) fn load(&mut self, kernels: Kernels, rows: &[f32], stride: usize, centre: &[f32]) {
         kernels.load(rows, stride, centre, &mut self.lanes, &mut self.norms);
     }

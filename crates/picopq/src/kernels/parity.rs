@@ -130,9 +130,12 @@ fn tiles_are_the_same() {
             }
             for kernels in Kernels::available() {
                 let (lanes, norms) = load(kernels);
-                assert_eq!(lanes, reference.0, "{kernels:?} ds {ds} n {n}");
-                for (norm, wanted) in norms.iter().zip(reference.1) {
-                    assert!((norm - wanted).abs() <= 1e-5 * wanted);
+                for row in 0..n.min(TILE) {
+                    let of_row = |lanes: &[f32]| -> Vec<f32> {
+                        lanes.iter().skip(row).step_by(TILE).copied().collect()
+                    };
+                    assert_eq!(of_row(&lanes), of_row(&reference.0), "{kernels:?} ds {ds} n {n}");
+                    assert!((norms[row] - reference.1[row]).abs() <= 1e-5 * reference.1[row]);
                 }
             }
         }

@@ -58,16 +58,15 @@ fn measure(
     sums.map(|sum| sum.max(0.0))
 }
 
-/// Loads the rows from `first` on; see [`super::Kernels::load`].
+/// See [`super::Kernels::load`].
 pub(super) fn load(
     rows: &[f32],
     stride: usize,
     centre: &[f32],    // (ds,)
     lanes: &mut [f32], // (ds, TILE)
     norms: &mut [f32; TILE],
-    first: usize,
 ) {
-    for (row, values) in rows.chunks(stride).enumerate().take(TILE).skip(first) {
+    for (row, values) in rows.chunks(stride).enumerate().take(TILE) {
         let mut norm = 0.0;
         for (d, (&value, &centre)) in values[..centre.len()].iter().zip(centre).enumerate() {
             let centred = value - centre;
