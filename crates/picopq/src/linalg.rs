@@ -52,7 +52,7 @@ impl<'a> Rotation<'a> {
             });
         }
         if !all_finite(matrix) {
-            return Err(Vectors::new(matrix, dim)?.fault("rotation"));
+            return Err(Vectors::new(matrix, dim)?.fault("rotation", f32::MAX));
         }
         Ok(Self { matrix, dim })
     }

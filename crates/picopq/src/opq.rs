@@ -31,7 +31,7 @@ use crate::pq::{self, Pq, PqOptions, Training, concat};
 use crate::seeding::{self, Draws};
 use crate::table::DistanceTable;
 use crate::threads::{self, Task};
-use crate::vectors::Vectors;
+use crate::vectors::{Vectors, vector_limit};
 
 /// How an [`Opq`] is trained. The defaults are nanopq's.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,9 +82,9 @@ pub struct Opq {
 
 impl Opq {
     /// Trains rotation and codewords. Cost: for each round, 2 n ks dim multiply-adds for k-means,
-    /// 4 n dim^2 for the products and two singular value decompositions of (dim, dim), of which
-    /// two thirds of the rounds take at most a sample of the n rows; memory: two copies of the
-    /// vectors. [`Task::losses`] grows by one each round.
+    /// 4 n dim^2 for the products and two singular value decompositions of (dim, dim), where all but
+    /// the last two rounds take at most a sample of the n rows; memory: two copies of the vectors.
+    /// [`Task::losses`] grows by one each round.
     ///
     /// # Errors
     /// As [`Pq::train`]; [`crate::Error::NoConvergence`].
@@ -105,7 +105,7 @@ impl Opq {
         task: &Task,
     ) -> Result<(Self, Training)> {
         let ds = options.pq.check(vectors.len(), vectors.dim())?;
-        vectors.check("vectors", task)?;
+        vectors.check("vectors", vector_limit(vectors.dim()), task)?;
         let mut limited = Vec::new();
         let vectors = options.pq.rows(vectors, &mut limited)?;
         let (n, dim) = (vectors.len(), vectors.dim());
@@ -118,8 +118,10 @@ impl Opq {
             Start::EigenvalueAllocation => &[Start::EigenvalueAllocation],
         };
         let sampled = if learning > 0 { sample(vectors, ks)? } else { None };
-        let redrawn = if sampled.is_none() && learning > 0 { learning + iterations } else { 0 };
-        let steps = (learning + starts.len() - 1).saturating_mul(ROUND_STEPS) + redrawn;
+        let redrawn =
+            if sampled.is_none() && learning > 0 { learning.saturating_add(iterations) } else { 0 };
+        let steps =
+            (learning + starts.len() - 1).saturating_mul(ROUND_STEPS).saturating_add(redrawn);
         task.begin(m.saturating_mul(steps.saturating_add(iterations)) as u64);
 
         let rows = match &sampled {
@@ -144,7 +146,7 @@ impl Opq {
         let Some(mut state) = best else { unreachable!("there is at least one start") };
         for round in 1..=learning {
             task.report_loss(state.loss());
-            if round == learning - learning / 3 && sampled.is_some() {
+            if round + 1 == learning && sampled.is_some() {
                 alternation = Alternation::new(vectors, ks, ds, task)?;
             }
             if round < learning {
@@ -245,7 +247,7 @@ impl Opq {
 pub fn eigenvalue_allocation(vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f32>> {
     let options = PqOptions { ks: 1, allow_few_rows: true, ..PqOptions::new(m) };
     options.check(vectors.len(), vectors.dim())?;
-    vectors.check("vectors", task)?;
+    vectors.check("vectors", vector_limit(vectors.dim()), task)?;
     allocation(vectors, m, task).map(|rotation| narrow(&rotation))
 }
 
@@ -320,6 +322,9 @@ impl State {
 struct Alternation<'a> {
     vectors: Vectors<'a>,
     rotated: Vec<f32>, // (n, dim)
+    /// Brings the rows near 1 where they are multiplied: the polar factor does not depend on it,
+    /// and sums of large values stay finite.
+    scale: f32,
     ks: usize,
     ds: usize,
     kernels: Kernels,
@@ -329,7 +334,9 @@ struct Alternation<'a> {
 impl<'a> Alternation<'a> {
     fn new(vectors: Vectors<'a>, ks: usize, ds: usize, task: &'a Task) -> Result<Self> {
         let rotated = threads::zeroed(vectors.as_slice().len(), "the rotated vectors", task)?;
-        Ok(Self { vectors, rotated, ks, ds, kernels: Kernels::active()?, task })
+        let largest = |most: f32, value: &f32| most.max(value.abs());
+        let scale = vectors.as_slice().iter().fold(f32::MIN_POSITIVE, largest).recip();
+        Ok(Self { vectors, rotated, scale, ks, ds, kernels: Kernels::active()?, task })
     }
 
     /// The state of an initial rotation, with codewords as the draws say for the rotated rows.
@@ -392,8 +399,8 @@ impl<'a> Alternation<'a> {
     fn turn(&self, state: &mut State, over_relax: bool) -> Result<()> {
         let (dim, ds) = (self.vectors.dim(), self.ds);
         let product = cross_product(self.vectors.len(), dim, self.task, |rows, left, right| {
-            let values = rows.start * dim..rows.end * dim;
-            left.copy_from_slice(&self.rotated[values]);
+            let values = &self.rotated[rows.start * dim..rows.end * dim];
+            left.iter_mut().zip(values).for_each(|(left, &value)| *left = value * self.scale);
             for (row, right) in rows.zip(right.chunks_exact_mut(dim)) {
                 for (clusters, right) in state.clusters.iter().zip(right.chunks_exact_mut(ds)) {
                     let label = clusters.labels[row] as usize;

@@ -11,7 +11,7 @@ use crate::metric::Metric;
 use crate::seeding::{self, Init};
 use crate::table::DistanceTable;
 use crate::threads::{self, Task};
-use crate::vectors::{Vectors, all_finite, all_within};
+use crate::vectors::{Vectors, all_finite, all_within, codeword_limit, vector_limit};
 
 /// How a [`Pq`] is trained. The defaults are nanopq's.
 ///
@@ -88,7 +88,7 @@ impl PqOptions {
             if given.len() != expected {
                 return Err(Error::InitialCodewords { expected, got: given.len() });
             }
-            Vectors::new(given, ds)?.check("init", &Task::new())?;
+            Vectors::new(given, ds)?.check("init", codeword_limit(ds), &Task::new())?;
         }
         Ok(ds)
     }
@@ -117,9 +117,12 @@ impl<'a> Codebook<'a> {
     /// Views `codewords` as `(m, ks, ds)`.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] if a size is 0 or `ks` above 2^32, [`Error::LengthMismatch`].
+    /// [`Error::OutOfRange`] if a size is 0 or `ks` above 2^32, [`Error::LengthMismatch`],
+    /// [`Error::SizeOverflow`].
     pub fn new(codewords: &'a [f32], m: usize, ks: usize, ds: usize) -> Result<Self> {
-        sub_dimension(ds, 1)?;
+        if ds == 0 {
+            return Err(Error::OutOfRange { argument: "ds", got: 0, wanted: "at least 1" });
+        }
         check_ks(ks)?;
         let expected = size(&[m, ks, ds], "the codewords")?;
         if m == 0 {
@@ -200,7 +203,11 @@ impl<'a> Codebook<'a> {
             task.advance((rows.len() / self.dim()) as u64);
             Ok(good)
         })?;
-        if good.into_iter().all(|good| good) { Ok(()) } else { Err(vectors.fault("vectors")) }
+        if good.into_iter().all(|good| good) {
+            Ok(())
+        } else {
+            Err(vectors.fault("vectors", vector_limit(vectors.dim())))
+        }
     }
 
     /// Writes the codewords that the codes name, shape `(n, dim)`; with a rotation, rotated back.
@@ -300,7 +307,7 @@ impl<'a> Codebook<'a> {
         let blocks = queries.as_slice().chunks(TABLE_QUERIES * dim);
         let blocks = blocks.zip(out.chunks_mut(TABLE_QUERIES * entries)).collect();
         let good = threads::map(task, blocks, |(queries, out): (&[f32], &mut [f32])| {
-            if !all_within(queries, dim) {
+            if !all_within(queries, vector_limit(dim)) {
                 return Ok(false);
             }
             let rotated = match rotation {
@@ -319,11 +326,15 @@ impl<'a> Codebook<'a> {
                 return Ok(true);
             }
             if all_finite(self.codewords) {
-                return Err(Vectors::new(out, self.ks)?.fault("dtable"));
+                return Err(Vectors::new(out, self.ks)?.fault("dtable", f32::MAX));
             }
-            Err(Vectors::new(self.codewords, self.ds)?.fault("codewords"))
+            Err(Vectors::new(self.codewords, self.ds)?.fault("codewords", f32::MAX))
         })?;
-        if good.into_iter().all(|good| good) { Ok(()) } else { Err(queries.fault("query")) }
+        if good.into_iter().all(|good| good) {
+            Ok(())
+        } else {
+            Err(queries.fault("query", vector_limit(dim)))
+        }
     }
 
     fn table_of(&self, query: &[f32], metric: Metric, kernels: Kernels, out: &mut [f32]) {
@@ -363,7 +374,8 @@ struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     fn new(book: Codebook<'a>, rotation: Option<Rotation<'a>>, task: &Task) -> Result<Self> {
-        Vectors::new(book.codewords, book.ds)?.check("codewords", task)?;
+        let limit = codeword_limit(book.ds);
+        Vectors::new(book.codewords, book.ds)?.check("codewords", limit, task)?;
         let kernels = Kernels::active()?;
         let panel = |m| {
             let codewords = book.sub_space(m);
@@ -389,7 +401,7 @@ impl<'a> Encoder<'a> {
             None => Vec::new(),
         };
         for (rows, codes) in rows.chunks(ENCODE_ROWS * dim).zip(codes.chunks_mut(ENCODE_ROWS * m)) {
-            if !all_within(rows, dim) {
+            if !all_within(rows, vector_limit(dim)) {
                 return Ok(false);
             }
             let rows = match self.rotation {
@@ -397,7 +409,7 @@ impl<'a> Encoder<'a> {
                 Some(rotation) => {
                     let rotated = &mut rotated[..rows.len()];
                     rotation.apply_rows(rows, rotated);
-                    if !all_within(rotated, dim) {
+                    if !all_within(rotated, codeword_limit(self.book.ds)) {
                         return Err(Error::NotOrthogonal);
                     }
                     rotated
@@ -456,7 +468,7 @@ impl Pq {
         task: &Task,
     ) -> Result<(Self, Training)> {
         let ds = options.check(vectors.len(), vectors.dim())?;
-        vectors.check("vectors", task)?;
+        vectors.check("vectors", vector_limit(vectors.dim()), task)?;
         let mut sample = Vec::new();
         let vectors = options.rows(vectors, &mut sample)?;
         let kernels = Kernels::active()?;
@@ -487,7 +499,7 @@ impl Pq {
         metric: Metric,
     ) -> Result<Self> {
         Codebook::new(&codewords, m, ks, ds)?;
-        Vectors::new(&codewords, ds)?.check("codewords", &Task::new())?;
+        Vectors::new(&codewords, ds)?.check("codewords", codeword_limit(ds), &Task::new())?;
         Ok(Self { codewords, m, ks, ds, metric })
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Result, filled, with_capacity};
 use crate::linalg::{cholesky, covariance};
 use crate::random::LegacyRandom;
 use crate::threads::Task;
-use crate::vectors::{Vectors, magnitude_limit};
+use crate::vectors::{Vectors, codeword_limit};
 
 /// How k-means starts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,7 +88,7 @@ impl Draws<'_> {
                 }
             }
             Draws::Normals(normals) => {
-                let (ds, limit) = (columns.len(), magnitude_limit(vectors.dim()));
+                let (ds, limit) = (columns.len(), codeword_limit(columns.len()));
                 let (mean, covariance) = covariance(vectors, columns, task)?;
                 let lower = cholesky(&covariance, ds, task)?;
                 for normals in normals.chunks_exact(ds) {

@@ -49,7 +49,7 @@ impl<'a> DistanceTable<'a> {
             return Err(Error::LengthMismatch { argument: "dtable", expected, got: values.len() });
         }
         if !all_finite(&values) {
-            return Err(Vectors::new(&values, ks)?.fault("dtable"));
+            return Err(Vectors::new(&values, ks)?.fault("dtable", f32::MAX));
         }
         Ok(Self { values, m, ks, metric })
     }

@@ -67,22 +67,21 @@ impl<'a> Vectors<'a> {
         Ok(rows)
     }
 
-    /// Refuses NaN, infinities and values whose squared distances overflow f32.
-    pub(crate) fn check(&self, argument: &'static str, task: &Task) -> Result<()> {
+    /// Refuses NaN, infinities and magnitudes above `limit`.
+    pub(crate) fn check(&self, argument: &'static str, limit: f32, task: &Task) -> Result<()> {
         let blocks = self.data.chunks(CHECK_ROWS * self.dim).collect();
-        let good = threads::map(task, blocks, |block| Ok(all_within(block, self.dim)))?;
-        if good.into_iter().all(|block| block) { Ok(()) } else { Err(self.fault(argument)) }
+        let good = threads::map(task, blocks, |block| Ok(all_within(block, limit)))?;
+        if good.into_iter().all(|block| block) { Ok(()) } else { Err(self.fault(argument, limit)) }
     }
 
     /// The error for rows that [`all_within`] refused.
-    pub(crate) fn fault(&self, argument: &'static str) -> Error {
+    pub(crate) fn fault(&self, argument: &'static str, limit: f32) -> Error {
         let place = |index| (index / self.dim, index % self.dim);
         let mut bad = (0..self.data.len()).filter(|&index| !self.data[index].is_finite());
         if let Some(first) = bad.next() {
             let (row, column) = place(first);
             return Error::NonFinite { argument, row, column, count: 1 + bad.count() };
         }
-        let limit = magnitude_limit(self.dim);
         let first = self.data.iter().position(|value| value.abs() > limit).unwrap_or(0);
         let (row, column) = place(first);
         Error::TooLarge { argument, row, column, dim: self.dim, limit: limit as u64 }
@@ -96,25 +95,27 @@ impl<'a> Vectors<'a> {
     }
 }
 
-/// The largest magnitude for which no squared distance of two vectors overflows: |x - y|^2 is at
-/// most 4 dim limit^2; one half is left for the intermediate sums of the expanded form.
-pub(crate) fn magnitude_limit(dim: usize) -> f32 {
-    (f64::from(f32::MAX) / (8.0 * dim as f64)).sqrt() as f32
+/// The largest magnitude of a codeword or of a rotated vector, for sums over `ds` dimensions: with
+/// x, c and a centre between them within it, |x - centre|^2 + |c - centre|^2 + 2 |x - centre|
+/// |c - centre| is at most 18 ds limit^2, and does not overflow.
+pub(crate) fn codeword_limit(ds: usize) -> f32 {
+    (f64::from(f32::MAX) / (32.0 * ds as f64)).sqrt() as f32
 }
 
-/// Whether every value is finite and at most [`magnitude_limit`].
-pub(crate) fn all_within(values: &[f32], dim: usize) -> bool {
-    none_above(values, magnitude_limit(dim))
+/// The largest magnitude of a vector's values: however a rotation gathers them, none is then above
+/// [`codeword_limit`].
+pub(crate) fn vector_limit(dim: usize) -> f32 {
+    ((f64::from(f32::MAX) / 33.0).sqrt() / dim as f64) as f32
 }
 
 /// Whether no value is NaN or infinite.
 pub(crate) fn all_finite(values: &[f32]) -> bool {
-    none_above(values, f32::MAX)
+    all_within(values, f32::MAX)
 }
 
 /// Whether every magnitude is at most `limit`, which NaN is not. Counts instead of stopping at the
 /// first, so that it vectorises and runs at the speed of the memory.
-fn none_above(values: &[f32], limit: f32) -> bool {
+pub(crate) fn all_within(values: &[f32], limit: f32) -> bool {
     let within = |block: &[f32]| {
         block.iter().fold(0, |count: u32, value| count + u32::from(value.abs() <= limit))
     };
@@ -131,7 +132,7 @@ mod tests {
         data[3] = f32::NAN;
         data[5] = f32::NEG_INFINITY;
         let vectors = Vectors::new(&data, 2).unwrap();
-        let error = vectors.check("vectors", &Task::new()).unwrap_err();
+        let error = vectors.check("vectors", 10.0, &Task::new()).unwrap_err();
         let wanted = Error::NonFinite { argument: "vectors", row: 1, column: 1, count: 2 };
         assert_eq!(error, wanted);
         assert_eq!(vectors.finite_rows(), [0]);
@@ -139,13 +140,20 @@ mod tests {
 
     #[test]
     fn large_values_are_refused_just_above_the_limit() {
-        let limit = magnitude_limit(3);
-        assert!((12.0 * limit * limit).is_finite());
-        assert!(all_within(&[limit, -limit, 0.0], 3));
+        let limit = vector_limit(3);
+        assert!(all_within(&[limit, -limit, 0.0], limit));
         let data = [0.0, -limit * 1.001, 0.0];
-        let vectors = Vectors::new(&data, 3).unwrap();
-        let error = vectors.check("query", &Task::new()).unwrap_err();
+        let error = Vectors::new(&data, 3).unwrap().fault("query", limit);
         assert!(matches!(error, Error::TooLarge { argument: "query", row: 0, column: 1, .. }));
+    }
+
+    #[test]
+    fn sums_within_the_limits_do_not_overflow() {
+        for dim in [1, 3, 128, 4096] {
+            let (codeword, vector) = (codeword_limit(dim), vector_limit(dim));
+            assert!((18.0 * dim as f32 * codeword * codeword).is_finite());
+            assert!((dim as f32).sqrt() * vector <= codeword);
+        }
     }
 
     #[test]

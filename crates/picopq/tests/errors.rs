@@ -286,8 +286,8 @@ fn a_bad_query_is_named_among_many() {
 
 #[test]
 fn values_whose_squared_distances_overflow() {
-    // 8 dim limit^2 is the largest f32.
-    let limit = ((f64::from(f32::MAX) / 32.0).sqrt() as f32) as u64;
+    // 33 (dim limit)^2 is the largest f32.
+    let limit = (((f64::from(f32::MAX) / 33.0).sqrt() / 4.0) as f32) as u64;
     let mut data = [0.0; 64];
     data[4 * 11 + 3] = -1e19;
     let large = |argument, row| Error::TooLarge { argument, row, column: 3, dim: 4, limit };

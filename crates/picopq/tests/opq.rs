@@ -88,3 +88,22 @@ fn the_last_loss_is_the_error_and_the_rotation_keeps_lengths() {
         assert!((length(after) / length(before) - 1.0).abs() <= 1e-6);
     }
 }
+
+/// Neither a codeword at the origin nor the largest values that are accepted upset the products.
+#[test]
+fn the_scale_of_the_data_does_not_matter() {
+    let dim = 4;
+    for largest in [1e-38, 1.0, 5e17] {
+        let rows = uniform(5, 500 * dim);
+        let symmetric = rows.iter().flat_map(|value| [value - 0.5, 0.5 - value]);
+        let data: Vec<f32> = symmetric.map(|value| value * largest).collect();
+        for ks in [1, 16] {
+            let pq = PqOptions { ks, ..PqOptions::new(2) };
+            let options = OpqOptions { pq, ..OpqOptions::new(2) };
+            let vectors = Vectors::new(&data, dim).unwrap();
+            let (opq, training) = Opq::train(vectors, &options, &Task::new()).unwrap();
+            assert!(training.losses.iter().all(|loss| loss.is_finite()), "{largest} {ks}");
+            assert_eq!(opq.encode(vectors).unwrap().len(), 1000);
+        }
+    }
+}
