@@ -1,4 +1,4 @@
-"""The benchmark: python bench/run.py [--case PREFIX] [--quick] [--peers picopq,nanopq,faiss]
+"""The benchmark: python bench/run.py [--case PREFIXES] [--quick] [--peers picopq,nanopq,faiss]
 
 For each case every peer gets a process of its own, held to the same number of threads.
 Their calls alternate (A B C A B C ...); a round gives one ratio per peer, and the median,
@@ -116,7 +116,7 @@ def run_case(case: Case, quick: bool, peers: list[str], limits: dict) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--case", default="", help="only the cases whose name starts so")
+    parser.add_argument("--case", default="", help="only the cases whose name starts with one of these, by commas")
     parser.add_argument("--quick", action="store_true", help="fewer rows, cases and rounds")
     parser.add_argument("--peers", default="picopq,nanopq,faiss")
     parser.add_argument("--name", help="of the record; by default the date, mode and case")
@@ -125,7 +125,7 @@ def main() -> int:
     cases = [
         case
         for case in CASES
-        if case.name.startswith(args.case)
+        if case.name.startswith(tuple(args.case.split(",")))
         and case.size(args.quick)
         and any(peer in peers for peer, _ in case.contestants)
         and all(threads <= cores for _, threads in case.contestants)
