@@ -108,7 +108,7 @@ fn half<const DIFFERENCES: bool>(
 /// The lowest index in the row's best chunk whose distance is the row's best.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn resolve<const DIFFERENCES: bool>(
+pub(super) fn resolve<const DIFFERENCES: bool>(
     panel: &Panel,
     tile: TileRef<'_>,
     lane: usize,

@@ -1,12 +1,13 @@
 //! AVX-512F: lanes are rows, codewords are broadcast; the scheme of the AVX2 file with one pass
-//! of 3 registers x 8 codewords (24 accumulators) for the whole tile.
+//! of 3 registers x 8 codewords (24 accumulators) for the whole tile. The last step per row, of
+//! eight codewords, is that file's own.
 //!
 //! Bound: ds FMA per distance and lane, two registers a cycle.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef};
+use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef, avx2};
 
 const GROUP: usize = TILE / LANES;
 const LANES: usize = 16;
@@ -68,43 +69,8 @@ fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, ou
         store_integers(&mut out.codes[g * LANES..][..LANES], best_chunk[g]);
     }
     for lane in 0..TILE {
-        out.codes[lane] = resolve::<DIFFERENCES>(panel, tile, lane, out);
+        out.codes[lane] = avx2::resolve::<DIFFERENCES>(panel, tile, lane, out);
     }
-}
-
-/// The lowest index in the row's best chunk whose distance is the row's best: the eight codewords
-/// measured again in the same order of operations.
-#[inline]
-#[target_feature(enable = "avx512f,avx2,fma")]
-fn resolve<const DIFFERENCES: bool>(
-    panel: &Panel,
-    tile: TileRef<'_>,
-    lane: usize,
-    found: &Nearest,
-) -> u32 {
-    let chunk = found.codes[lane] as usize;
-    let weights = &panel.weights[chunk * panel.ds * CHUNK..][..panel.ds * CHUNK];
-    let mut sums = if DIFFERENCES {
-        _mm256_setzero_ps()
-    } else {
-        _mm256_add_ps(
-            _mm256_set1_ps(tile.norms[lane]),
-            load8(&panel.norms[chunk * CHUNK..][..CHUNK]),
-        )
-    };
-    for (x, weights) in tile.lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
-        let x = _mm256_set1_ps(x[lane]);
-        sums = if DIFFERENCES {
-            let difference = _mm256_sub_ps(x, load8(weights));
-            _mm256_fmadd_ps(difference, difference, sums)
-        } else {
-            _mm256_fmadd_ps(x, load8(weights), sums)
-        };
-    }
-    let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
-    let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
-    let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(sums, best));
-    (chunk * CHUNK) as u32 + (_mm256_movemask_ps(equal) as u32).trailing_zeros()
 }
 
 #[inline]
@@ -124,14 +90,6 @@ fn load(values: &[f32]) -> __m512 {
     assert!(values.len() >= LANES);
     // SAFETY: sixteen floats are readable, because of the assertion above.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load8(values: &[f32]) -> __m256 {
-    assert!(values.len() >= CHUNK);
-    // SAFETY: eight floats are readable, because of the assertion above.
-    unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }
 
 #[inline]
