@@ -128,13 +128,13 @@ impl Opq {
             Some(sampled) => Vectors::new(sampled, dim)?,
             None => vectors,
         };
-        let draws = |n| seeding::draw(&options.pq.init, options.pq.seed, n, (m, ks, ds), task);
-        let first_draws = draws(rows.len())?;
+        let shape = (m, ks, ds);
+        let draws = seeding::draw(&options.pq.init, options.pq.seed, rows.len(), shape, task)?;
         let mut alternation = Alternation::new(rows, ks, ds, task)?;
         let mut best: Option<State> = None;
         for start in starts {
             let rotation = initial_rotation(*start, rows, m, task)?;
-            let mut state = alternation.begin(rotation, &first_draws)?;
+            let mut state = alternation.begin(rotation, &draws)?;
             if learning > 0 {
                 alternation.round(&mut state, learning == 1)?;
             }
@@ -159,7 +159,7 @@ impl Opq {
         alternation.quantize(&mut state, iterations, Last::Assignment)?;
         if sampled.is_none() && learning > 0 {
             let rotation = initial_rotation(starts[0], vectors, m, task)?;
-            let redrawn = alternation.redraw(rotation, &first_draws, learning, iterations)?;
+            let redrawn = alternation.redraw(rotation, &draws, learning, iterations)?;
             state = better(state, redrawn);
         }
         task.report_loss(state.loss());
