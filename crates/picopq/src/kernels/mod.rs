@@ -14,6 +14,11 @@ mod avx512;
 #[cfg(test)]
 mod parity;
 mod scalar;
+mod scan;
+#[cfg(target_arch = "x86_64")]
+mod scan_avx2;
+
+pub(crate) use scan::{BLOCK, BYTE, Entry, LANES, NIBBLES, Sieve, nibble};
 
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -1,0 +1,227 @@
+//! Screens: sums of bytes that bound a code's distance from below, compared with a bound for many
+//! codes at once. What passes is measured exactly by the caller; what does not cannot be an answer.
+//!
+//! ```text
+//! Plane (blocks, m, 16)   32 rows of nibbles, one query's 16 entries for each sub-space
+//! codes (rows, m)         bytes, 32 queries' entries side by side for each codeword
+//! ```
+//!
+//! Sums saturate at 255, so that their order does not matter: every instruction set gives the same
+//! masks.
+
+use super::{InstructionSet, Kernels};
+
+/// Rows of a plane's block: bytes 0 to 15 of a sub-space hold rows 0 to 15 in their low halves and
+/// rows 16 to 31 in their high halves.
+pub(crate) const BLOCK: usize = 32;
+/// Bytes of a block for one sub-space, and entries of a nibble's table.
+pub(crate) const NIBBLES: usize = 16;
+/// Queries whose tables are interleaved.
+pub(crate) const LANES: usize = 32;
+/// Codewords of an interleaved table: as many as a byte names.
+pub(crate) const BYTE: usize = 256;
+
+/// One query's view of a plane: lower bounds (m, 16), and the largest sum that passes.
+#[derive(Clone, Copy)]
+pub(crate) struct Sieve<'a> {
+    pub(crate) entries: &'a [u8], // (m, 16)
+    pub(crate) bound: u8,
+}
+
+/// The entries of one codeword for every query of a batch.
+pub(crate) type Entry = [u8; LANES];
+
+impl Kernels {
+    /// Bit r of `masks[block]` tells whether row r of the block passes: the sum of its entries is
+    /// at most the bound. `plane` has the shape `(blocks, m, 16)`.
+    pub(crate) fn screen(self, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
+        assert_eq!(plane.len(), masks.len() * sieve.entries.len());
+        match self.0 {
+            InstructionSet::Scalar => scalar::screen(plane, sieve, masks),
+            #[cfg(target_arch = "x86_64")]
+            // Processors that run 512-bit shuffles in two halves gain nothing from them.
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                super::scan_avx2::screen(self, plane, sieve, masks);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// [`Kernels::screen`] for two queries, which share the loads of the plane.
+    pub(crate) fn screen_two(
+        self,
+        plane: &[u8],
+        sieves: [Sieve<'_>; 2],
+        masks: [&mut [u32]; 2],
+    ) {
+        for (sieve, masks) in sieves.iter().zip(&masks) {
+            assert_eq!(plane.len(), masks.len() * sieve.entries.len());
+        }
+        match self.0 {
+            InstructionSet::Scalar => {
+                let each = sieves.into_iter().zip(masks);
+                each.for_each(|(sieve, masks)| scalar::screen(plane, sieve, masks));
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                super::scan_avx2::screen_two(self, plane, sieves, masks);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// Bit q of `masks[row]` tells whether the row passes for query q: the sum of its entries'
+    /// lanes q is at most `bounds[q]`. `codes` has the shape `(rows, m)`, `tables` `(m, 256)`.
+    pub(crate) fn screen_batch(
+        self,
+        codes: &[u8],
+        tables: &[[Entry; BYTE]],
+        bounds: &Entry,
+        masks: &mut [u32],
+    ) {
+        assert_eq!(codes.len(), masks.len() * tables.len());
+        match self.0 {
+            InstructionSet::Scalar => scalar::screen_batch(codes, tables, bounds, masks),
+            #[cfg(target_arch = "x86_64")]
+            // Bound by the loads of the entries: wider registers would not help.
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                super::scan_avx2::screen_batch(self, codes, tables, bounds, masks);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+}
+
+/// The nibble of `row` (of the block) in the 16 bytes of a sub-space.
+pub(crate) fn nibble(bytes: &[u8], row: usize) -> u8 {
+    let byte = bytes[row % NIBBLES];
+    if row < NIBBLES { byte & 15 } else { byte >> 4 }
+}
+
+mod scalar {
+    use super::{BLOCK, BYTE, Entry, LANES, NIBBLES, Sieve, nibble};
+
+    pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
+        for (block, mask) in plane.chunks_exact(sieve.entries.len()).zip(masks) {
+            let passes = |row: usize| {
+                let sub_spaces = block.chunks_exact(NIBBLES).zip(sieve.entries.chunks_exact(NIBBLES));
+                let entries = sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
+                entries.fold(0, u8::saturating_add) <= sieve.bound
+            };
+            *mask = (0..BLOCK).fold(0, |mask, row| mask | u32::from(passes(row)) << row);
+        }
+    }
+
+    pub(super) fn screen_batch(
+        codes: &[u8],
+        tables: &[[Entry; BYTE]],
+        bounds: &Entry,
+        masks: &mut [u32],
+    ) {
+        for (codes, mask) in codes.chunks_exact(tables.len()).zip(masks) {
+            let mut sums = [0_u8; LANES];
+            for (table, &code) in tables.iter().zip(codes) {
+                for (sum, &entry) in sums.iter_mut().zip(&table[usize::from(code)]) {
+                    *sum = sum.saturating_add(entry);
+                }
+            }
+            let passes = sums.iter().zip(bounds).enumerate();
+            *mask = passes.fold(0, |mask, (q, (sum, bound))| mask | u32::from(sum <= bound) << q);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::LegacyRandom;
+
+    /// Sub-spaces on either side of the pair, and more than a byte can sum; blocks on either side
+    /// of what a pass takes.
+    const SHAPES: [(usize, usize); 11] = [
+        (1, 1),
+        (1, 5),
+        (2, 4),
+        (3, 3),
+        (7, 2),
+        (8, 9),
+        (16, 4),
+        (31, 1),
+        (33, 6),
+        (64, 8),
+        (600, 3),
+    ];
+
+    /// Entries up to `most`, so that sums fall on either side of the bound and of saturation.
+    fn bytes(random: &mut LegacyRandom, len: usize, most: u64) -> Vec<u8> {
+        (0..len).map(|_| random.up_to(most) as u8).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_masks_of_the_scalar_screen() {
+        let mut random = LegacyRandom::new(3);
+        for (m, blocks) in SHAPES {
+            let plane = bytes(&mut random, blocks * m * NIBBLES, 255);
+            for most in [0, 1, 510 / m as u64, 255] {
+                let most = most.min(255);
+                let tables = [0, 1].map(|_| bytes(&mut random, m * NIBBLES, most));
+                for bound in [0, 1, 127, 254, 255] {
+                    let sieves = [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
+                    let wanted = sieves.map(|sieve| {
+                        let mut masks = vec![0; blocks];
+                        scalar::screen(&plane, sieve, &mut masks);
+                        masks
+                    });
+                    for kernels in Kernels::available() {
+                        let what = format!("{kernels:?} m {m} blocks {blocks} bound {bound}");
+                        let mut masks = vec![0; blocks];
+                        kernels.screen(&plane, sieves[0], &mut masks);
+                        assert_eq!(masks, wanted[0], "{what}");
+                        let (mut first, mut second) = (vec![0; blocks], vec![0; blocks]);
+                        kernels.screen_two(&plane, sieves, [&mut first, &mut second]);
+                        assert_eq!([first, second], wanted, "{what}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_masks_of_the_scalar_batch() {
+        let mut random = LegacyRandom::new(4);
+        for (m, rows) in SHAPES {
+            let codes = bytes(&mut random, rows * m, 255);
+            let bounds = std::array::from_fn(|_| random.up_to(255) as u8);
+            for most in [0, 510 / m as u64, 255] {
+                let mut entry = || std::array::from_fn(|_| random.up_to(most.min(255)) as u8);
+                let tables: Vec<[Entry; BYTE]> =
+                    (0..m).map(|_| std::array::from_fn(|_| entry())).collect();
+                let mut wanted = vec![0; rows];
+                scalar::screen_batch(&codes, &tables, &bounds, &mut wanted);
+                for kernels in Kernels::available() {
+                    let mut masks = vec![0; rows];
+                    kernels.screen_batch(&codes, &tables, &bounds, &mut masks);
+                    assert_eq!(masks, wanted, "{kernels:?} m {m} rows {rows}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_scalar_screen_is_a_sum_and_a_comparison() {
+        // Row 0 has the nibbles 1 and 2, row 16 the nibbles 3 and 4, all others 0.
+        let mut plane = [0; 2 * NIBBLES];
+        (plane[0], plane[NIBBLES]) = (0x31, 0x42);
+        let mut entries = [200; 2 * NIBBLES];
+        (entries[1], entries[NIBBLES + 2]) = (5, 6);
+        (entries[3], entries[NIBBLES + 4]) = (5, 7);
+        let mut masks = [0];
+        scalar::screen(&plane, Sieve { entries: &entries, bound: 11 }, &mut masks);
+        assert_eq!(masks, [1]);
+        scalar::screen(&plane, Sieve { entries: &entries, bound: 12 }, &mut masks);
+        assert_eq!(masks, [1 | 1 << 16]);
+    }
+}
