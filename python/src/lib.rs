@@ -367,7 +367,7 @@ fn search<'py>(
         let tables: Vec<_> = tables.collect::<picopq::Result<_>>()?;
         let found = picopq::search(&tables, &codes.checked(ks)?, k, task)?;
         for ((dist, id), neighbor) in dists.iter_mut().zip(ids).zip(found.into_iter().flatten()) {
-            (*dist, *id) = (neighbor.distance, neighbor.id as i64);
+            (*dist, *id) = (neighbor.distance, neighbor.id);
         }
         Ok(())
     })

@@ -80,6 +80,24 @@ macro_rules! with_codes {
 }
 pub(crate) use with_codes;
 
+/// Runs a body with the narrowest code type for `ks` codewords.
+macro_rules! with_width {
+    ($ks:expr, $type:ident, $body:expr) => {{
+        let ks = $ks;
+        if ks <= <u8 as $crate::codes::Code>::MAX_KS {
+            type $type = u8;
+            $body
+        } else if ks <= <u16 as $crate::codes::Code>::MAX_KS {
+            type $type = u16;
+            $body
+        } else {
+            type $type = u32;
+            $body
+        }
+    }};
+}
+pub(crate) use with_width;
+
 impl<'a> Codes<'a> {
     /// Views or takes `codes` as rows of `m`, for codebooks of `ks` codewords.
     ///
@@ -96,16 +114,9 @@ impl<'a> Codes<'a> {
     pub fn new<T: Code>(codes: impl Into<Cow<'a, [T]>>, m: usize, ks: usize) -> Result<Self> {
         let codes = codes.into();
         check_shape::<T>(codes.len(), m, ks)?;
-        if ks < T::MAX_KS && codes.iter().copied().max().is_some_and(|code| code.index() >= ks) {
-            let first = codes.iter().position(|code| code.index() >= ks).unwrap_or(0);
-            return Err(Error::CodeOutOfRange {
-                code: codes[first].index() as u64,
-                row: first / m,
-                sub_space: first % m,
-                ks,
-            });
-        }
-        Ok(Self { data: T::wrap(codes), m, ks })
+        let codes = Self { data: T::wrap(codes), m, ks: T::MAX_KS };
+        codes.check_below(ks)?;
+        Ok(Self { ks, ..codes })
     }
 
     /// Number of rows.
@@ -130,6 +141,30 @@ impl<'a> Codes<'a> {
     #[must_use]
     pub fn ks(&self) -> usize {
         self.ks
+    }
+
+    /// Checks that the codes, made perhaps for a larger codebook, are below `ks`.
+    pub(crate) fn check_below(&self, ks: usize) -> Result<()> {
+        if self.ks <= ks {
+            return Ok(());
+        }
+        with_codes!(self, |codes| {
+            // A maximum vectorises, a search does not.
+            if codes.iter().max().is_none_or(|most| most.index() < ks) {
+                return Ok(());
+            }
+            let first = codes.iter().position(|code| code.index() >= ks).unwrap_or(0);
+            Err(Error::CodeOutOfRange {
+                code: codes[first].index() as u64,
+                row: first / self.m,
+                sub_space: first % self.m,
+                ks,
+            })
+        })
+    }
+
+    pub(crate) fn into_data(self) -> CodeData<'a> {
+        self.data
     }
 
     /// The integers, shape `(n, m)`.

@@ -137,6 +137,24 @@ pub enum Error {
         /// The levels that can be chosen.
         available: String,
     },
+    /// An id that is in the index already, or twice among those to add.
+    #[error("id {id} is in the index already, or twice among the ids to add")]
+    DuplicateId {
+        /// The id.
+        id: i64,
+    },
+    /// An id that is not in the index.
+    #[error("id {id} is not in the index")]
+    UnknownId {
+        /// The id.
+        id: i64,
+    },
+    /// A negative id: those stand for absent answers.
+    #[error("id {id} is negative: wanted 0 to 2^63 - 1")]
+    NegativeId {
+        /// The id.
+        id: i64,
+    },
     /// A rotation stretches vectors until squared distances overflow f32.
     #[error("rotation is not orthogonal: rotated vectors overflow f32 distances")]
     NotOrthogonal,
@@ -158,6 +176,12 @@ pub(crate) fn with_capacity<T>(len: usize, what: &'static str) -> Result<Vec<T>>
     out.try_reserve_exact(len)
         .map_err(|_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()), what })?;
     Ok(out)
+}
+
+/// Makes room for one element more, or [`Error::OutOfMemory`]. Amortised as `Vec::push` is.
+pub(crate) fn reserve_one<T>(out: &mut Vec<T>, what: &'static str) -> Result<()> {
+    let bytes = out.len().saturating_mul(2).saturating_mul(size_of::<T>());
+    out.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes, what })
 }
 
 /// The product of `factors`, or [`Error::SizeOverflow`].

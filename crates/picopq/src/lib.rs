@@ -24,8 +24,10 @@
 //! `ds = dim / m`, `ks` codewords in each. The same input and seed give the same bytes for any
 //! number of threads.
 
+mod best;
 mod codes;
 mod error;
+mod index;
 mod kernels;
 mod kmeans;
 mod linalg;
@@ -40,6 +42,7 @@ mod vectors;
 
 pub use codes::{Code, CodeData, Codes};
 pub use error::{Error, Result};
+pub use index::{Filter, Index, Quantizer};
 pub use kernels::{InstructionSet, instruction_set};
 pub use linalg::Rotation;
 pub use metric::Metric;

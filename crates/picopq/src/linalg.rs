@@ -57,6 +57,11 @@ impl<'a> Rotation<'a> {
         Ok(Self { matrix, dim })
     }
 
+    /// Views a matrix that [`Rotation::new`] has accepted before.
+    pub(crate) fn of_checked(matrix: &'a [f32], dim: usize) -> Self {
+        Self { matrix, dim }
+    }
+
     /// Rows and columns.
     #[must_use]
     pub fn dim(&self) -> usize {

@@ -204,7 +204,7 @@ impl Opq {
     /// As [`Rotation::apply_into`].
     pub fn rotate(&self, vectors: Vectors<'_>) -> Result<Vec<f32>> {
         let mut out = filled(vectors.as_slice().len(), 0.0, "the rotated vectors")?;
-        self.view()?.apply_into(vectors, &mut out, &Task::new())?;
+        self.view().apply_into(vectors, &mut out, &Task::new())?;
         Ok(out)
     }
 
@@ -213,7 +213,7 @@ impl Opq {
     /// # Errors
     /// As [`crate::Codebook::encode_into`].
     pub fn encode(&self, vectors: Vectors<'_>) -> Result<Codes<'static>> {
-        pq::encode(self.pq.codebook(), Some(self.view()?), vectors)
+        pq::encode(self.pq.codebook(), Some(self.view()), vectors)
     }
 
     /// The vectors that the codes stand for, rotated back, shape `(n, dim)`.
@@ -221,7 +221,7 @@ impl Opq {
     /// # Errors
     /// As [`crate::Codebook::decode_into`].
     pub fn decode(&self, codes: &Codes<'_>) -> Result<Vec<f32>> {
-        pq::decode(self.pq.codebook(), Some(self.view()?), codes)
+        pq::decode(self.pq.codebook(), Some(self.view()), codes)
     }
 
     /// The distance table of the rotated query, shape `(m, ks)`.
@@ -229,11 +229,11 @@ impl Opq {
     /// # Errors
     /// As [`crate::Codebook::tables_into`].
     pub fn table(&self, query: &[f32]) -> Result<DistanceTable<'static>> {
-        pq::table(self.pq.codebook(), Some(self.view()?), query, self.pq.metric())
+        pq::table(self.pq.codebook(), Some(self.view()), query, self.pq.metric())
     }
 
-    fn view(&self) -> Result<Rotation<'_>> {
-        Rotation::new(&self.rotation, self.pq.codebook().dim())
+    pub(crate) fn view(&self) -> Rotation<'_> {
+        Rotation::of_checked(&self.rotation, self.pq.codebook().dim())
     }
 }
 

@@ -2,7 +2,7 @@
 //! IEEE TPAMI 2011): a vector is cut into m sub-vectors, and each is replaced by the number of the
 //! nearest of ks codewords.
 
-use crate::codes::{Code, Codes, check_shape, with_codes};
+use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
 use crate::error::{Error, Result, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last, Points};
@@ -165,7 +165,7 @@ impl<'a> Codebook<'a> {
         self.codewords
     }
 
-    fn sub_space(&self, m: usize) -> &'a [f32] {
+    pub(crate) fn sub_space(&self, m: usize) -> &'a [f32] {
         let values = self.ks * self.ds;
         &self.codewords[m * values..][..values]
     }
@@ -348,7 +348,7 @@ impl<'a> Codebook<'a> {
         rotation.map_or(Ok(()), |rotation| self.check_dim("rotation", rotation.dim()))
     }
 
-    fn check_dim(&self, argument: &'static str, got: usize) -> Result<()> {
+    pub(crate) fn check_dim(&self, argument: &'static str, got: usize) -> Result<()> {
         if got == self.dim() {
             return Ok(());
         }
@@ -561,11 +561,7 @@ pub(crate) fn encode(
         book.encode_into(rotation, vectors, &mut codes, &Task::new())?;
         Codes::new(codes, book.m, book.ks)
     }
-    match book.ks {
-        ks if ks <= u8::MAX_KS => typed::<u8>(book, rotation, vectors),
-        ks if ks <= u16::MAX_KS => typed::<u16>(book, rotation, vectors),
-        _ => typed::<u32>(book, rotation, vectors),
-    }
+    with_width!(book.ks, T, typed::<T>(book, rotation, vectors))
 }
 
 pub(crate) fn decode(

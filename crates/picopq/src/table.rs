@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 
+use crate::best::{Best, Collect, Keyed};
 use crate::codes::{Code, Codes, with_codes};
-use crate::error::{Error, Result, filled, size, with_capacity};
+use crate::error::{Error, Result, filled, size};
+use crate::kernels::BYTE;
 use crate::metric::Metric;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
@@ -28,8 +30,8 @@ pub struct DistanceTable<'a> {
 pub struct Neighbor {
     /// Squared distance or dot product, as the metric says.
     pub distance: f32,
-    /// Row of the code.
-    pub id: usize,
+    /// Row of the code, or the id that an index has for it.
+    pub id: i64,
 }
 
 impl<'a> DistanceTable<'a> {
@@ -100,7 +102,7 @@ impl<'a> DistanceTable<'a> {
     }
 
     fn adist_slice<T: Code>(&self, codes: &[T], distances: &mut [f32], task: &Task) -> Result<()> {
-        let scan = Scan::new(self)?;
+        let scan = Scan::new(&*self.values, self.m)?;
         let blocks = codes.chunks(SCAN_CODES * self.m).zip(distances.chunks_mut(SCAN_CODES));
         threads::map(task, blocks.collect(), |(codes, distances)| {
             scan.run(codes, distances);
@@ -123,21 +125,7 @@ impl<'a> DistanceTable<'a> {
             let (expected, got) = (self.m, codes.m());
             return Err(Error::DimensionMismatch { argument: "codes", expected, got });
         }
-        if codes.ks() <= self.ks {
-            return Ok(());
-        }
-        // Codes made for a larger codebook may still all be small enough.
-        with_codes!(codes, |slice| {
-            match slice.iter().position(|code| code.index() >= self.ks) {
-                None => Ok(()),
-                Some(first) => Err(Error::CodeOutOfRange {
-                    code: slice[first].index() as u64,
-                    row: first / self.m,
-                    sub_space: first % self.m,
-                    ks: self.ks,
-                }),
-            }
-        })
+        codes.check_below(self.ks)
     }
 }
 
@@ -171,23 +159,13 @@ pub fn search(
         .map(|table| {
             let mut best = Best::new(k)?;
             for (key, id) in found.by_ref().take(parts).flatten() {
-                best.offer(key, id);
+                best.offer(key, id)?;
             }
-            let sign = table.sign();
+            let sign = table.metric.sign();
             let neighbor = |(key, id)| Neighbor { distance: sign * key, id };
             Ok(best.into_sorted().into_iter().map(neighbor).collect())
         })
         .collect()
-}
-
-impl DistanceTable<'_> {
-    /// Turns a distance into a key that sorts best first, and back.
-    fn sign(&self) -> f32 {
-        match self.metric {
-            Metric::L2 => 1.0,
-            Metric::Dot => -1.0,
-        }
-    }
 }
 
 fn best_of_part<T: Code>(
@@ -195,9 +173,9 @@ fn best_of_part<T: Code>(
     codes: &[T],
     part: usize,
     k: usize,
-) -> Result<Vec<(f32, usize)>> {
-    let scan = Scan::new(table)?;
-    let sign = table.sign();
+) -> Result<Vec<Keyed>> {
+    let scan = Scan::new(&*table.values, table.m)?;
+    let sign = table.metric.sign();
     let first = part * SCAN_CODES;
     let rows = codes.len() / table.m;
     let part = &codes[first * table.m..rows.min(first + SCAN_CODES) * table.m];
@@ -207,90 +185,56 @@ fn best_of_part<T: Code>(
         let distances = &mut distances[..codes.len() / table.m];
         scan.run(codes, distances);
         for (row, &distance) in distances.iter().enumerate() {
-            best.offer(sign * distance, first + block * BLOCK_CODES + row);
+            best.offer(sign * distance, (first + block * BLOCK_CODES + row) as i64)?;
         }
     }
     Ok(best.into_sorted())
 }
 
-/// The k least (key, id) pairs of those offered.
-struct Best {
-    k: usize,
-    kept: Vec<(f32, usize)>,
-    worst: Option<(f32, usize)>,
-}
-
-impl Best {
-    fn new(k: usize) -> Result<Self> {
-        Ok(Self { k, kept: with_capacity(2 * k, "the best answers")?, worst: None })
-    }
-
-    fn offer(&mut self, key: f32, id: usize) {
-        if self.k == 0 || self.worst.is_some_and(|worst| !before(&(key, id), &worst)) {
-            return;
-        }
-        self.kept.push((key, id));
-        if self.kept.len() == 2 * self.k {
-            self.kept.select_nth_unstable_by(self.k - 1, order);
-            self.kept.truncate(self.k);
-            self.worst = self.kept.last().copied();
-        }
-    }
-
-    fn into_sorted(mut self) -> Vec<(f32, usize)> {
-        self.kept.sort_unstable_by(order);
-        self.kept.truncate(self.k);
-        self.kept
-    }
-}
-
-/// Finite keys ascending, then ids; the two zeros are equal.
-fn order(a: &(f32, usize), b: &(f32, usize)) -> std::cmp::Ordering {
-    (a.0 + 0.0).total_cmp(&(b.0 + 0.0)).then(a.1.cmp(&b.1))
-}
-
-fn before(a: &(f32, usize), b: &(f32, usize)) -> bool {
-    order(a, b).is_lt()
-}
-
 /// A table with rows as long as a byte can index, so that 8-bit codes need no bounds checks.
-struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     table: Cow<'a, [f32]>, // (m, width)
     m: usize,
     width: usize,
 }
 
-/// Rows of a table that every `u8` can index.
-const BYTE: usize = 256;
-
 impl<'a> Scan<'a> {
-    fn new(table: &'a DistanceTable<'_>) -> Result<Self> {
-        let (m, ks) = (table.m, table.ks);
+    /// `values` has the shape `(m, ks)`.
+    pub(crate) fn new(values: impl Into<Cow<'a, [f32]>>, m: usize) -> Result<Self> {
+        let values = values.into();
+        let ks = values.len() / m;
         if ks >= BYTE {
-            return Ok(Self { table: Cow::Borrowed(&table.values), m, width: ks });
+            return Ok(Self { table: values, m, width: ks });
         }
         let mut wide = filled(size(&[m, BYTE], "the table")?, 0.0, "the table")?;
-        for (wide, row) in wide.chunks_exact_mut(BYTE).zip(table.values.chunks_exact(ks)) {
+        for (wide, row) in wide.chunks_exact_mut(BYTE).zip(values.chunks_exact(ks)) {
             wide[..ks].copy_from_slice(row);
         }
         Ok(Self { table: Cow::Owned(wide), m, width: BYTE })
     }
 
+    /// The distance of each code, shape `(n, m)`.
+    pub(crate) fn run<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
+        self.sums(codes.chunks_exact(self.m), distances);
+    }
+
+    /// The distances of some rows of the codes, shape `(n, m)`.
+    pub(crate) fn pick<T: Code>(&self, codes: &[T], rows: &[u32], distances: &mut [f32]) {
+        self.sums(rows.iter().map(|&row| &codes[row as usize * self.m..][..self.m]), distances);
+    }
+
     /// Adds in the order of the sub-spaces.
-    fn run<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
-        match T::as_bytes(codes).filter(|_| self.width == BYTE) {
-            Some(bytes) => {
-                let (rows, _) = self.table.as_chunks::<BYTE>();
-                for (codes, out) in bytes.chunks_exact(self.m).zip(distances) {
-                    let entries = rows.iter().zip(codes).map(|(row, &code)| row[usize::from(code)]);
-                    *out = entries.fold(0.0, |sum, entry| sum + entry);
-                }
+    fn sums<'c, T: Code>(&self, codes: impl Iterator<Item = &'c [T]>, distances: &mut [f32]) {
+        if T::MAX_KS == BYTE && self.width == BYTE {
+            let (rows, _) = self.table.as_chunks::<BYTE>();
+            for (codes, out) in codes.zip(distances) {
+                let entries = rows.iter().zip(codes).map(|(row, &code)| row[code.index()]);
+                *out = entries.fold(0.0, |sum, entry| sum + entry);
             }
-            None => {
-                for (codes, out) in codes.chunks_exact(self.m).zip(distances) {
-                    let rows = self.table.chunks_exact(self.width);
-                    *out = rows.zip(codes).fold(0.0, |sum, (row, &code)| sum + row[code.index()]);
-                }
+        } else {
+            for (codes, out) in codes.zip(distances) {
+                let rows = self.table.chunks_exact(self.width);
+                *out = rows.zip(codes).fold(0.0, |sum, (row, &code)| sum + row[code.index()]);
             }
         }
     }
@@ -335,13 +279,15 @@ mod tests {
                 for codes in &widths {
                     assert_eq!(table.adist(codes).unwrap(), plain);
                     let mut order: Vec<usize> = (0..n).collect();
-                    let sign = table.sign();
+                    let sign = table.metric.sign();
                     order.sort_by(|&a, &b| (sign * plain[a]).total_cmp(&(sign * plain[b])));
                     for k in [0, 1, 10, n, n + 5] {
                         let found = table.top_k(codes, k).unwrap();
-                        let ids: Vec<usize> = found.iter().map(|neighbor| neighbor.id).collect();
+                        let ids: Vec<usize> = found.iter().map(|found| found.id as usize).collect();
                         assert_eq!(ids, order[..k.min(n)], "m {m} ks {ks} n {n} k {k}");
-                        assert!(found.iter().all(|found| found.distance == plain[found.id]));
+                        assert!(
+                            found.iter().all(|found| found.distance == plain[found.id as usize])
+                        );
                     }
                 }
             }

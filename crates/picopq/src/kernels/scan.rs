@@ -49,12 +49,7 @@ impl Kernels {
     }
 
     /// [`Kernels::screen`] for two queries, which share the loads of the plane.
-    pub(crate) fn screen_two(
-        self,
-        plane: &[u8],
-        sieves: [Sieve<'_>; 2],
-        masks: [&mut [u32]; 2],
-    ) {
+    pub(crate) fn screen_two(self, plane: &[u8], sieves: [Sieve<'_>; 2], masks: [&mut [u32]; 2]) {
         for (sieve, masks) in sieves.iter().zip(&masks) {
             assert_eq!(plane.len(), masks.len() * sieve.entries.len());
         }
@@ -107,8 +102,10 @@ mod scalar {
     pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
         for (block, mask) in plane.chunks_exact(sieve.entries.len()).zip(masks) {
             let passes = |row: usize| {
-                let sub_spaces = block.chunks_exact(NIBBLES).zip(sieve.entries.chunks_exact(NIBBLES));
-                let entries = sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
+                let sub_spaces =
+                    block.chunks_exact(NIBBLES).zip(sieve.entries.chunks_exact(NIBBLES));
+                let entries =
+                    sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
                 entries.fold(0, u8::saturating_add) <= sieve.bound
             };
             *mask = (0..BLOCK).fold(0, |mask, row| mask | u32::from(passes(row)) << row);
@@ -169,7 +166,8 @@ mod tests {
                 let most = most.min(255);
                 let tables = [0, 1].map(|_| bytes(&mut random, m * NIBBLES, most));
                 for bound in [0, 1, 127, 254, 255] {
-                    let sieves = [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
+                    let sieves =
+                        [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
                     let wanted = sieves.map(|sieve| {
                         let mut masks = vec![0; blocks];
                         scalar::screen(&plane, sieve, &mut masks);

@@ -100,9 +100,8 @@ fn screen_blocks<const Q: usize, const B: usize>(
         // SAFETY: 16 bytes are readable at each place, because `whole + 16 = block_bytes`, and the
         // assertions above give the blocks and the tables their lengths.
         unsafe {
-            let single = |start: *const u8| {
-                _mm256_zextsi128_si256(_mm_loadu_si128(start.add(whole).cast()))
-            };
+            let single =
+                |start: *const u8| _mm256_zextsi128_si256(_mm_loadu_si128(start.add(whole).cast()));
             add(
                 std::array::from_fn(|b| single(blocks.as_ptr().add(b * block_bytes))),
                 std::array::from_fn(|q| single(sieves[q].entries.as_ptr())),
@@ -160,7 +159,8 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &m
         *masks = sums.map(|sums| passing(sums, bounds));
     }
     for (codes, mask) in codes_left.chunks_exact(m).zip(left) {
-        let entries = tables.iter().zip(codes).map(|(table, &code)| load(&table[usize::from(code)]));
+        let entries =
+            tables.iter().zip(codes).map(|(table, &code)| load(&table[usize::from(code)]));
         let sums = entries.fold(_mm256_setzero_si256(), |sum, entry| _mm256_adds_epu8(sum, entry));
         *mask = passing(sums, bounds);
     }

@@ -1,0 +1,171 @@
+//! What a scan keeps: the k best answers, or all within a radius.
+
+use std::cmp::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::error::{Result, reserve_one, with_capacity};
+
+/// A sort key (smaller is better: a distance, or a dot product turned round) and an id.
+pub(crate) type Keyed = (f32, i64);
+
+/// Keys ascending, then ids; the two zeros are equal.
+pub(crate) fn order(a: &Keyed, b: &Keyed) -> Ordering {
+    (a.0 + 0.0).total_cmp(&(b.0 + 0.0)).then(a.1.cmp(&b.1))
+}
+
+/// Takes the answers of a scan as they come.
+pub(crate) trait Collect {
+    /// No key above this can still be an answer; `f32::INFINITY` while every key can.
+    fn limit(&mut self) -> f32;
+    /// Takes an answer, unless it is none.
+    fn offer(&mut self, key: f32, id: i64) -> Result<()>;
+    /// The answers, best first.
+    fn into_sorted(self) -> Vec<Keyed>;
+}
+
+/// The `k` least of what is offered.
+pub(crate) struct Best {
+    k: usize,
+    kept: Vec<Keyed>,
+    worst: Option<Keyed>,
+}
+
+impl Best {
+    pub(crate) fn new(k: usize) -> Result<Self> {
+        Ok(Self { k, kept: with_capacity(k.saturating_mul(2), "the best answers")?, worst: None })
+    }
+
+    /// Leaves the k best; linear in what is kept.
+    fn settle(&mut self) {
+        self.kept.select_nth_unstable_by(self.k - 1, order);
+        self.kept.truncate(self.k);
+        self.worst = self.kept.last().copied();
+    }
+}
+
+impl Collect for Best {
+    fn limit(&mut self) -> f32 {
+        if self.k == 0 {
+            return f32::NEG_INFINITY;
+        }
+        if self.worst.is_none() && self.kept.len() >= self.k {
+            self.settle();
+        }
+        self.worst.map_or(f32::INFINITY, |worst| worst.0)
+    }
+
+    #[inline]
+    fn offer(&mut self, key: f32, id: i64) -> Result<()> {
+        let refused = self.worst.is_some_and(|worst| !order(&(key, id), &worst).is_lt());
+        if self.k == 0 || refused {
+            return Ok(());
+        }
+        self.kept.push((key, id));
+        if self.kept.len() == 2 * self.k {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn into_sorted(mut self) -> Vec<Keyed> {
+        self.kept.sort_unstable_by(order);
+        self.kept.truncate(self.k);
+        self.kept
+    }
+}
+
+/// Everything whose key is at most the radius.
+pub(crate) struct Within {
+    radius: f32,
+    kept: Vec<Keyed>,
+}
+
+impl Within {
+    pub(crate) fn new(radius: f32) -> Self {
+        Self { radius, kept: Vec::new() }
+    }
+}
+
+impl Collect for Within {
+    fn limit(&mut self) -> f32 {
+        self.radius
+    }
+
+    fn offer(&mut self, key: f32, id: i64) -> Result<()> {
+        if key <= self.radius {
+            reserve_one(&mut self.kept, "the answers within the radius")?;
+            self.kept.push((key, id));
+        }
+        Ok(())
+    }
+
+    fn into_sorted(mut self) -> Vec<Keyed> {
+        self.kept.sort_unstable_by(order);
+        self.kept
+    }
+}
+
+/// The lowest limit that any part of a scan has reached; parts share it while they run.
+pub(crate) struct SharedLimit(AtomicU32);
+
+impl SharedLimit {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(sortable(f32::INFINITY)))
+    }
+
+    /// Lowers the limit to `mine` if that is lower; returns what stands.
+    pub(crate) fn lower(&self, mine: f32) -> f32 {
+        let mine = sortable(mine);
+        if mine < self.0.load(Relaxed) {
+            self.0.fetch_min(mine, Relaxed);
+        }
+        from_sortable(self.0.load(Relaxed))
+    }
+}
+
+const SIGN: u32 = 1 << 31;
+
+/// Bits that order as the numbers do.
+fn sortable(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits & SIGN == 0 { bits | SIGN } else { !bits }
+}
+
+fn from_sortable(bits: u32) -> f32 {
+    f32::from_bits(if bits & SIGN == 0 { !bits } else { bits & !SIGN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_limit_only_falls() {
+        let limit = SharedLimit::new();
+        assert_eq!(limit.lower(f32::INFINITY), f32::INFINITY);
+        for (mine, wanted) in [(3.0, 3.0), (7.0, 3.0), (0.0, 0.0), (-2.5, -2.5), (-1.0, -2.5)] {
+            assert_eq!(limit.lower(mine), wanted);
+        }
+    }
+
+    #[test]
+    fn the_best_are_the_head_of_a_sort() {
+        let offers: Vec<Keyed> = (0..97).map(|i| ((i * 37 % 10) as f32, 96 - i)).collect();
+        let mut sorted = offers.clone();
+        sorted.sort_by(order);
+        for k in [0, 1, 2, 10, 97, 200] {
+            let mut best = Best::new(k).unwrap();
+            offers.iter().for_each(|&(key, id)| best.offer(key, id).unwrap());
+            assert_eq!(best.into_sorted(), sorted[..k.min(97)], "k {k}");
+        }
+    }
+
+    #[test]
+    fn the_radius_is_within() {
+        let mut within = Within::new(2.0);
+        for (key, id) in [(2.0, 5), (2.1, 1), (-1.0, 9)] {
+            within.offer(key, id).unwrap();
+        }
+        assert_eq!(within.into_sorted(), [(-1.0, 9), (2.0, 5)]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Lower bounds of distances in bytes: what the screens add up.
+//!
+//! With t(m, c) the key of codeword c in sub-space m, l(m) the least of them, b = sum l(m) and a
+//! limit T, a code whose key is at most T has
+//!
+//! ```text
+//! sum over m of floor((t(m, c) - l(m)) * 254 / room) <= 254,    room = T - b + rounding
+//! ```
+//!
+//! so that a larger sum, or one that saturates, excludes it. `rounding` covers the f32 sum of the
+//! exact scan: its error is at most m 2^-24 times the sum of the magnitudes added, of which each,
+//! for such a code, is at most |l(m)| + |T - b|.
+
+/// What the limit stands for when the table is made.
+const FULL: f64 = 254.0;
+/// The table is made anew when the limit has fallen so far that the bytes get coarse.
+const COARSE: f64 = 128.0;
+/// Rooms outside it do not divide in f32: a smaller one is taken as the least, a larger is not screened.
+const ROOM: std::ops::Range<f64> = 1e-30..1e37;
+/// Rounds down more than the three f32 operations of an entry can round up.
+const DOWN: f64 = 1.0 - 1.0 / (1 << 20) as f64;
+
+/// The bytes of one query's table (m, width), made for a limit and used while it falls.
+pub(crate) struct Bound {
+    keys: Vec<f32>,  // (m, width)
+    least: Vec<f32>, // (m,)
+    base: f64,
+    magnitude: f64,
+    width: usize,
+    /// What [`FULL`] stands for; 0 before the first table.
+    room: f64,
+}
+
+/// What a limit asks of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Aim {
+    /// The table serves, with this bound.
+    Keep(u8),
+    /// The table was made anew: write it with [`Bound::entries`]; the bound is this.
+    Renew(u8),
+    /// Bytes do not help.
+    Blind,
+}
+
+impl Bound {
+    pub(crate) fn new(keys: Vec<f32>, width: usize) -> Self {
+        let rows = keys.chunks_exact(width);
+        let least: Vec<f32> =
+            rows.map(|row| row.iter().copied().fold(f32::INFINITY, f32::min)).collect();
+        let base = least.iter().map(|&least| f64::from(least)).sum();
+        let magnitude = least.iter().map(|&least| f64::from(least).abs()).sum();
+        Self { keys, least, base, magnitude, width, room: 0.0 }
+    }
+
+    /// Prepares for a limit that is no higher than those before.
+    pub(crate) fn aim(&mut self, limit: f32) -> Aim {
+        let above = f64::from(limit) - self.base;
+        let m = self.least.len() as f64;
+        let rounding = 1.1 * m * f64::from(f32::EPSILON) * (self.magnitude + m * above.abs());
+        let room = (above.max(0.0) + rounding).max(ROOM.start);
+        if !ROOM.contains(&room) {
+            return Aim::Blind;
+        }
+        let bound = FULL * room / self.room;
+        if bound.is_finite() && bound <= FULL && (bound >= COARSE || self.room == ROOM.start) {
+            // Rounded up by more than f64 can have rounded it down.
+            return Aim::Keep((bound * (1.0 + 1e-9)) as u8);
+        }
+        self.room = room;
+        Aim::Renew(FULL as u8)
+    }
+
+    /// The bytes of the table (m, width), in order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = u8> {
+        let scale = (FULL / self.room * DOWN) as f32;
+        self.keys.chunks_exact(self.width).zip(&self.least).flat_map(move |(row, &least)| {
+            // The cast rounds down, and saturates.
+            row.iter().map(move |&key| ((key - least) * scale) as u8)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::LegacyRandom;
+
+    /// Whatever the table and the limit, no code at or below the limit is excluded.
+    #[test]
+    fn no_answer_is_excluded() {
+        let mut random = LegacyRandom::new(11);
+        for m in [1, 2, 7, 40, 300] {
+            for scale in [1e-36, 1e-3, 1.0, 1e6, 1e30] {
+                for spread in [0.0, 1e-6, 1.0] {
+                    let offset = random.normal();
+                    let keys: Vec<f32> = (0..m * 16)
+                        .map(|_| (scale * (offset + spread * random.normal())) as f32)
+                        .collect();
+                    let mut bound = Bound::new(keys.clone(), 16);
+                    let mut sums: Vec<(f32, Vec<usize>)> = (0..200)
+                        .map(|_| {
+                            let code: Vec<usize> =
+                                (0..m).map(|_| random.up_to(15) as usize).collect();
+                            let entries = code.iter().enumerate().map(|(m, c)| keys[m * 16 + c]);
+                            (entries.fold(0.0, |sum, entry| sum + entry), code)
+                        })
+                        .collect();
+                    sums.sort_by(|a, b| b.0.total_cmp(&a.0));
+                    let mut bytes = Vec::new();
+                    for at in 0..sums.len() {
+                        let limit = sums[at].0;
+                        let most = match bound.aim(limit) {
+                            Aim::Keep(most) => most,
+                            Aim::Renew(most) => {
+                                bytes = bound.entries().collect();
+                                most
+                            }
+                            Aim::Blind => continue,
+                        };
+                        for (_, code) in &sums[at..] {
+                            let sum = code
+                                .iter()
+                                .enumerate()
+                                .fold(0_u8, |sum, (m, c)| sum.saturating_add(bytes[m * 16 + c]));
+                            assert!(sum <= most, "m {m} scale {scale} spread {spread}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_halves_renews_the_table() {
+        let mut bound = Bound::new(vec![0.0, 10.0, 0.0, 10.0], 2);
+        assert_eq!(bound.aim(f32::INFINITY), Aim::Blind);
+        assert_eq!(bound.aim(16.0), Aim::Renew(254));
+        assert_eq!(bound.entries().collect::<Vec<_>>(), [0, 158, 0, 158]);
+        assert!(matches!(bound.aim(12.0), Aim::Keep(190 | 191)));
+        assert_eq!(bound.aim(7.0), Aim::Renew(254));
+        assert_eq!(bound.entries().collect::<Vec<_>>(), [0, 255, 0, 255]);
+    }
+}

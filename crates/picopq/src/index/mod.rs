@@ -1,0 +1,709 @@
+//! Codes laid out for scanning, with ids: add, search, remove, while others read.
+//!
+//! ```text
+//! codes --Groups::plane--> Segments (<= 65,536 rows each, never changed, shared by reference)
+//!
+//! queries --tables--> Seekers --+--> plain         codes wider than a byte
+//!                               +--> screen        few queries; codes of a nibble
+//!                               +--> interleaved   many queries, codes of a byte
+//! ```
+//! Every scan answers with what the plain scan answers, to the bit: the others leave out only rows
+//! that cannot be among the answers. Parts of the rows and batches of queries run in parallel;
+//! answers are ordered by distance and id, so that neither shows.
+
+mod bound;
+mod filter;
+mod groups;
+mod interleaved;
+mod plain;
+mod screen;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+pub use filter::Filter;
+
+use crate::best::{Best, Collect, Keyed, SharedLimit, order};
+use crate::codes::{Code, Codes, with_codes, with_width};
+use crate::error::{Error, Result, filled, size, with_capacity};
+use crate::kernels::{BLOCK, Kernels};
+use crate::linalg::Rotation;
+use crate::metric::Metric;
+use crate::opq::Opq;
+use crate::pq::{Codebook, Pq};
+use crate::table::Neighbor;
+use crate::threads::{self, Task};
+use crate::vectors::{Vectors, vector_limit};
+use filter::Selection;
+use groups::Groups;
+use interleaved::Batch;
+use plain::{CHUNK_BLOCKS, Seeker};
+use screen::Screen;
+use segment::{Ids, SEGMENT_ROWS, Segment};
+
+/// Queries that are scanned together, at most.
+const BATCH: usize = crate::kernels::LANES;
+/// From so many queries interleaved tables are faster than a screen for each.
+const MIN_INTERLEAVED: usize = 8;
+/// Interleaved tables of more sub-spaces (8 KiB each) would leave the second cache.
+const MAX_INTERLEAVED_M: usize = 64;
+/// Rows that pay for making interleaved tables.
+const MIN_INTERLEAVED_ROWS: usize = 1 << 14;
+/// Look-ups of one query that pay for waking a thread.
+const PART_LOOKUPS: usize = 1 << 20;
+/// Answers that a batch keeps at once, for searches with a large k.
+const BATCH_ANSWERS: usize = 1 << 20;
+
+/// A trained model: what makes codes of vectors and tables of queries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Quantizer {
+    /// Product quantization.
+    Pq(Pq),
+    /// Product quantization of rotated vectors.
+    Opq(Opq),
+}
+
+impl From<Pq> for Quantizer {
+    fn from(pq: Pq) -> Self {
+        Self::Pq(pq)
+    }
+}
+
+impl From<Opq> for Quantizer {
+    fn from(opq: Opq) -> Self {
+        Self::Opq(opq)
+    }
+}
+
+impl Quantizer {
+    /// The codewords.
+    #[must_use]
+    pub fn codebook(&self) -> Codebook<'_> {
+        self.pq().codebook()
+    }
+
+    /// How queries are compared with codes.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.pq().metric()
+    }
+
+    /// The rotation of an [`Opq`].
+    #[must_use]
+    pub fn rotation(&self) -> Option<Rotation<'_>> {
+        match self {
+            Self::Pq(_) => None,
+            Self::Opq(opq) => Some(opq.view()),
+        }
+    }
+
+    fn pq(&self) -> &Pq {
+        match self {
+            Self::Pq(pq) => pq,
+            Self::Opq(opq) => opq.pq(),
+        }
+    }
+}
+
+/// Stored codes with ids, to be searched. Memory: at most 1.5 bytes for each byte of codes (0.5
+/// with 16 codewords or fewer), 8 bytes more for an id that does not follow the one before it.
+///
+/// Shared by reference between threads: a search sees the index as it was when the search began,
+/// and rows are added all or none.
+///
+/// ```
+/// use picopq::{Filter, Index, Pq, PqOptions, Task, Vectors};
+///
+/// let data: Vec<f32> = (0..8000).map(|i| ((i * 37) % 101) as f32).collect(); // (1000, 8)
+/// let vectors = Vectors::new(&data, 8)?;
+/// let (pq, _) = Pq::train(vectors, &PqOptions { ks: 64, ..PqOptions::new(4) }, &Task::new())?;
+/// let index = Index::new(pq)?;
+/// index.add(vectors, None, &Task::new())?;
+/// let queries = Vectors::new(&data[..16], 8)?;
+/// let found = index.search(queries, 3, Filter::All, &Task::new())?;
+/// assert_eq!((found.len(), found[0].len()), (2, 3));
+/// let found = index.search(queries, 3, Filter::Ids(&[7, 5]), &Task::new())?;
+/// assert_eq!(found[0].len(), 2);
+/// # Ok::<(), picopq::Error>(())
+/// ```
+pub struct Index {
+    quantizer: Quantizer,
+    /// `None` for codes wider than a byte.
+    groups: Option<Groups>,
+    rows: ArcSwap<Rows>,
+    /// Held by the one who prepares new rows.
+    writer: Mutex<()>,
+}
+
+/// What is stored at one moment.
+#[derive(Clone, Default)]
+struct Rows {
+    segments: Vec<Arc<Segment>>,
+    len: usize,
+    /// Above every id there has been.
+    next_id: i64,
+}
+
+impl Index {
+    /// An empty index. Cost: k-means of 16 groups over the codewords of each sub-space.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(quantizer: impl Into<Quantizer>) -> Result<Self> {
+        let quantizer = quantizer.into();
+        let groups = Groups::new(quantizer.codebook())?;
+        Ok(Self { quantizer, groups, rows: ArcSwap::default(), writer: Mutex::new(()) })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn quantizer(&self) -> &Quantizer {
+        &self.quantizer
+    }
+
+    /// Stored rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.load().len
+    }
+
+    /// Whether nothing is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the stored rows: codes, what the scans need beside them, ids.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let groups = self.groups.as_ref().map_or(0, Groups::bytes);
+        groups + self.rows.load().segments.iter().map(|segment| segment.memory()).sum::<usize>()
+    }
+
+    /// The ids in the order in which the rows are stored: that of their addition.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn ids(&self) -> Result<Vec<i64>> {
+        let rows = self.rows.load();
+        let mut ids = with_capacity(rows.len, "the ids")?;
+        for segment in &rows.segments {
+            ids.extend((0..segment.len()).map(|row| segment.id(row)));
+        }
+        Ok(ids)
+    }
+
+    /// The codes in the order of [`Index::ids`], shape `(n, m)`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn codes(&self) -> Result<Codes<'static>> {
+        fn all<T: Code>(rows: &Rows, m: usize, ks: usize) -> Result<Codes<'static>> {
+            let mut all: Vec<T> = with_capacity(size(&[rows.len, m], "the codes")?, "the codes")?;
+            for segment in &rows.segments {
+                extend(&mut all, &segment.codes(&every_row(segment), ks)?);
+            }
+            Codes::new(all, m, ks)
+        }
+        let (rows, book) = (self.rows.load(), self.quantizer.codebook());
+        with_width!(book.ks(), T, all::<T>(&rows, book.m(), book.ks()))
+    }
+
+    /// What is stored, block by block: the ids and codes of at most 65,536 rows. Rows added or
+    /// removed meanwhile do not show.
+    pub fn blocks(&self) -> impl Iterator<Item = Result<(Vec<i64>, Codes<'static>)>> + use<> {
+        let (rows, ks) = (self.rows.load_full(), self.quantizer.codebook().ks());
+        (0..rows.segments.len()).map(move |at| {
+            let segment = &rows.segments[at];
+            let ids = (0..segment.len()).map(|row| segment.id(row)).collect();
+            Ok((ids, segment.codes(&every_row(segment), ks)?))
+        })
+    }
+
+    /// Encodes and stores vectors, shape `(n, dim)`; see [`Index::add_codes`] for `ids`. Cost: that
+    /// of [`Codebook::encode_into`].
+    ///
+    /// # Errors
+    /// As [`Codebook::encode_into`] and [`Index::add_codes`]; after any, nothing is stored.
+    pub fn add(&self, vectors: Vectors<'_>, ids: Option<&[i64]>, task: &Task) -> Result<()> {
+        let book = self.quantizer.codebook();
+        check_ids(ids, vectors.len())?;
+        let len = size(&[vectors.len(), book.m()], "the codes")?;
+        with_width!(book.ks(), T, {
+            let mut codes = filled(len, T::default(), "the codes")?;
+            book.encode_into(self.quantizer.rotation(), vectors, &mut codes, task)?;
+            self.store(&codes, ids, task)
+        })
+    }
+
+    /// Stores codes, shape `(n, m)`, under `ids` (n,), or under the numbers that follow the highest
+    /// id there has been (0 to n - 1 in a new index).
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::CodeOutOfRange`], [`Error::LengthMismatch`] for
+    /// `ids`, [`Error::NegativeId`], [`Error::DuplicateId`], [`Error::OutOfMemory`],
+    /// [`Error::Cancelled`]; after any, nothing is stored.
+    pub fn add_codes(&self, codes: &Codes<'_>, ids: Option<&[i64]>, task: &Task) -> Result<()> {
+        let book = self.quantizer.codebook();
+        if codes.m() != book.m() {
+            let (expected, got) = (book.m(), codes.m());
+            return Err(Error::DimensionMismatch { argument: "codes", expected, got });
+        }
+        check_ids(ids, codes.len())?;
+        codes.check_below(book.ks())?;
+        with_width!(book.ks(), T, {
+            let mut own: Vec<T> = with_capacity(codes.len() * codes.m(), "the codes")?;
+            extend(&mut own, codes);
+            self.store(&own, ids, task)
+        })
+    }
+
+    /// Adds rows behind those that are stored. Segments that are not full and not much larger than
+    /// what comes behind them are joined with it, so that rows which come one by one are copied
+    /// a logarithmic number of times.
+    fn store<T: Code>(&self, codes: &[T], ids: Option<&[i64]>, task: &Task) -> Result<()> {
+        let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
+        let n = codes.len() / m;
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = Rows::clone(&self.rows.load());
+        let next_id = match ids {
+            Some(ids) => {
+                check_new(ids, &rows.segments, task)?;
+                ids.iter().copied().max().map_or(rows.next_id, |most| {
+                    rows.next_id.max(most.saturating_add(1))
+                })
+            }
+            None => rows.next_id.checked_add(n as i64).ok_or(Error::OutOfRange {
+                argument: "ids",
+                got: rows.next_id as u64,
+                wanted: "ids below 2^63 - 1: give them, the numbers that follow the highest are used up",
+            })?,
+        };
+        let mut joined = Vec::new();
+        let mut joined_rows = n;
+        while let Some(last) = rows
+            .segments
+            .pop_if(|last| n > 0 && last.len() < SEGMENT_ROWS && last.len() <= 2 * joined_rows)
+        {
+            joined_rows += last.len();
+            joined.insert(0, last);
+        }
+        let old = joined_rows - n;
+        let mut both = Vec::new();
+        if old > 0 {
+            both = with_capacity(joined_rows * m, "the codes")?;
+            for segment in &joined {
+                extend(&mut both, &segment.codes(&every_row(segment), ks)?);
+            }
+            both.extend_from_slice(codes);
+        }
+        let codes = if old > 0 { &both } else { codes };
+        let mut old_ids =
+            joined.iter().flat_map(|segment| (0..segment.len()).map(|row| segment.id(row)));
+        let mut new_row = 0;
+        let mut next = || {
+            old_ids.next().or_else(|| {
+                let row = new_row;
+                new_row += 1;
+                ids.map_or(Some(rows.next_id + row as i64), |ids| ids.get(row).copied())
+            })
+        };
+        let mut parts = Vec::new();
+        for codes in codes.chunks(SEGMENT_ROWS * m) {
+            parts.push((codes, Ids::collect(codes.len() / m, &mut next)?));
+        }
+        let fresh = threads::map(task, parts, |(codes, ids)| {
+            Segment::new(T::wrap(Cow::Borrowed(codes)), m, ids, self.groups.as_ref()).map(Arc::new)
+        })?;
+        rows.segments.extend(fresh);
+        (rows.len, rows.next_id) = (rows.len + n, next_id);
+        self.rows.store(Arc::new(rows));
+        Ok(())
+    }
+
+    /// Removes the rows with these ids, and returns how many there were; ids that are not in the
+    /// index are passed over. The other rows keep their ids and their order. Cost: a copy of each
+    /// segment that loses rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Cancelled`]; after either, nothing is removed.
+    pub fn remove(&self, ids: &[i64], task: &Task) -> Result<usize> {
+        let book = self.quantizer.codebook();
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = Rows::clone(&self.rows.load());
+        let before = rows.len;
+        let sorted = sorted(ids)?;
+        let segments = threads::map(task, std::mem::take(&mut rows.segments), |segment| {
+            let gone = |row: u32| sorted.binary_search(&segment.id(row as usize)).is_ok();
+            let mut left = every_row(&segment);
+            left.retain(|&row| !gone(row));
+            if left.len() == segment.len() {
+                return Ok(segment);
+            }
+            let mut ids = left.iter().map(|&row| segment.id(row as usize));
+            let ids = Ids::collect(left.len(), || ids.next())?;
+            let codes = segment.codes(&left, book.ks())?.into_data();
+            Ok(Arc::new(Segment::new(codes, book.m(), ids, self.groups.as_ref())?))
+        })?;
+        rows.segments = segments.into_iter().filter(|segment| segment.len() > 0).collect();
+        rows.len = rows.segments.iter().map(|segment| segment.len()).sum();
+        let removed = before - rows.len;
+        self.rows.store(Arc::new(rows));
+        Ok(removed)
+    }
+
+    /// The vectors that the codes with these ids stand for, shape `(ids, dim)`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownId`], [`Error::OutOfMemory`], [`Error::Cancelled`].
+    pub fn reconstruct(&self, ids: &[i64], task: &Task) -> Result<Vec<f32>> {
+        let rows = self.rows.load();
+        let book = self.quantizer.codebook();
+        let mut wanted: Vec<usize> = with_capacity(ids.len(), "the ids")?;
+        wanted.extend(0..ids.len());
+        wanted.sort_unstable_by_key(|&at| ids[at]);
+        let mut missing = filled(ids.len(), true, "the ids")?;
+        let mut vectors =
+            filled(size(&[ids.len(), book.dim()], "the vectors")?, 0.0, "the vectors")?;
+        for segment in &rows.segments {
+            task.check()?;
+            let (mut found, mut places) = (Vec::new(), Vec::new());
+            let mut take = |row: usize, id: i64| {
+                let from = wanted.partition_point(|&at| ids[at] < id);
+                for &at in wanted[from..].iter().take_while(|&&at| ids[at] == id) {
+                    found.push(row as u32);
+                    places.push(at);
+                    missing[at] = false;
+                }
+            };
+            match segment.ids() {
+                Ids::From(first) => {
+                    let end = first + segment.len() as i64;
+                    let from = wanted.partition_point(|&at| ids[at] < *first);
+                    let to = wanted.partition_point(|&at| ids[at] < end);
+                    let mut here: Vec<i64> = wanted[from..to].iter().map(|&at| ids[at]).collect();
+                    here.dedup();
+                    here.into_iter().for_each(|id| take((id - first) as usize, id));
+                }
+                Ids::Each(each) => each.iter().enumerate().for_each(|(row, &id)| take(row, id)),
+            }
+            let mut decoded = filled(found.len() * book.dim(), 0.0, "the vectors")?;
+            let codes = segment.codes(&found, book.ks())?;
+            book.decode_into(self.quantizer.rotation(), &codes, &mut decoded, task)?;
+            for (at, vector) in places.into_iter().zip(decoded.chunks_exact(book.dim())) {
+                vectors[at * book.dim()..][..book.dim()].copy_from_slice(vector);
+            }
+        }
+        match missing.iter().position(|&missing| missing) {
+            Some(at) => Err(Error::UnknownId { id: ids[at] }),
+            None => Ok(vectors),
+        }
+    }
+
+    /// The `k` nearest rows of each query, shape `(nq, dim)`: best first, ties to the lower id,
+    /// fewer if the filter or the index has fewer. Distances are those of the distance table
+    /// (asymmetric, Jegou 2011): squared Euclidean or dot products.
+    ///
+    /// Cost: at worst n m look-ups for each query; most rows are excluded 32 at a time.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::NonFinite`] or [`Error::TooLarge`] for a query,
+    /// [`Error::LengthMismatch`] for a mask, [`Error::OutOfMemory`], [`Error::Cancelled`].
+    pub fn search(
+        &self,
+        queries: Vectors<'_>,
+        k: usize,
+        filter: Filter<'_>,
+        task: &Task,
+    ) -> Result<Vec<Vec<Neighbor>>> {
+        self.scan(queries, k, filter, task, |rows| Best::new(k.min(rows)))
+    }
+
+    /// All rows within `radius` of each query, best first: squared distances of at most `radius`,
+    /// or dot products of at least `radius`.
+    ///
+    /// # Errors
+    /// As [`Index::search`]; [`Error::NonFinite`] if `radius` is NaN.
+    pub fn range_search(
+        &self,
+        queries: Vectors<'_>,
+        radius: f32,
+        filter: Filter<'_>,
+        task: &Task,
+    ) -> Result<Vec<Vec<Neighbor>>> {
+        if radius.is_nan() {
+            return Err(Error::NonFinite { argument: "radius", row: 0, column: 0, count: 1 });
+        }
+        let limit = self.quantizer.metric().sign() * radius;
+        self.scan(queries, usize::MAX, filter, task, |_| Ok(crate::best::Within::new(limit)))
+    }
+
+    /// At most `k` answers of each query, of what `collect` keeps of each part of the rows.
+    fn scan<C: Collect>(
+        &self,
+        queries: Vectors<'_>,
+        k: usize,
+        filter: Filter<'_>,
+        task: &Task,
+        collect: impl Fn(usize) -> Result<C> + Sync,
+    ) -> Result<Vec<Vec<Neighbor>>> {
+        let (book, metric) = (self.quantizer.codebook(), self.quantizer.metric());
+        let (nq, dim) = (queries.len(), queries.dim());
+        book.check_dim("queries", dim)?;
+        queries.check("queries", vector_limit(dim), task)?;
+        let rows = self.rows.load_full();
+        let selections = filter::select(filter, &rows.segments, task)?;
+
+        let workers = threads::num_threads();
+        let answers = BATCH_ANSWERS / k.min(rows.len).max(1);
+        let batch = nq.div_ceil(workers).min(answers).clamp(1, BATCH);
+        let batches = nq.div_ceil(batch).max(1);
+        let most = 1 + size(&[rows.len, book.m(), batch], "the look-ups")? / PART_LOOKUPS;
+        let parts = views(&rows.segments, &selections, workers.div_ceil(batches).min(most));
+        let limits: Vec<SharedLimit> = (0..nq).map(|_| SharedLimit::new()).collect();
+        let all = queries.as_slice().chunks(batch * dim).zip(limits.chunks(batch));
+        let items: Vec<_> =
+            all.flat_map(|item| parts.iter().map(move |views| (item, views))).collect();
+        task.begin(items.len() as u64);
+        let found = threads::map(task, items, |((queries, limits), views)| {
+            let queries = Vectors::new(queries, dim)?;
+            let found = self.scan_part(queries, limits, views, &collect, task)?;
+            task.advance(1);
+            Ok(found)
+        })?;
+        let mut answers = with_capacity(nq, "the answers")?;
+        for parts in found.chunks(parts.len()) {
+            for query in 0..parts[0].len() {
+                let mut keyed: Vec<Keyed> =
+                    parts.iter().flat_map(|part| &part[query]).copied().collect();
+                if parts.len() > 1 {
+                    keyed.sort_unstable_by(order);
+                    keyed.truncate(k);
+                }
+                let neighbor = |(key, id)| Neighbor { distance: metric.sign() * key, id };
+                answers.push(keyed.into_iter().map(neighbor).collect());
+            }
+        }
+        Ok(answers)
+    }
+
+    /// A batch of queries over a part of the rows.
+    fn scan_part<C: Collect>(
+        &self,
+        queries: Vectors<'_>,
+        limits: &[SharedLimit],
+        views: &[View<'_>],
+        collect: &impl Fn(usize) -> Result<C>,
+        task: &Task,
+    ) -> Result<Vec<Vec<Keyed>>> {
+        let (book, kernels) = (self.quantizer.codebook(), Kernels::active()?);
+        let (m, entries) = (book.m(), book.m() * book.ks());
+        let what = "the distance tables";
+        let mut keys = filled(size(&[queries.len(), entries], what)?, 0.0, what)?;
+        let metric = self.quantizer.metric();
+        book.tables_into(self.quantizer.rotation(), queries, metric, &mut keys, task)?;
+        keys.iter_mut().for_each(|key| *key *= metric.sign());
+        let rows = views.iter().map(|view| view.rows(view.blocks.clone()).len()).sum();
+        let mut seekers = Vec::new();
+        for (keys, limit) in keys.chunks_exact(entries).zip(limits) {
+            seekers.push(Seeker::new(keys, m, collect(rows)?, limit)?);
+        }
+        let mut scan = match &self.groups {
+            None => Scan::Plain,
+            Some(groups)
+                if !groups.are_codes()
+                    && seekers.len() >= MIN_INTERLEAVED
+                    && m <= MAX_INTERLEAVED_M
+                    && rows >= MIN_INTERLEAVED_ROWS =>
+            {
+                Scan::Interleaved(Batch::new(&seekers, m)?)
+            }
+            Some(groups) => {
+                let screen = |seeker: &Seeker<'_, C>| Screen::new(seeker.keys(), groups);
+                Scan::Screen(seekers.iter().map(screen).collect::<Result<_>>()?)
+            }
+        };
+        for view in views {
+            match (&mut scan, view.selection) {
+                (_, Selection::Rows(rows)) => {
+                    let rows = view.listed(rows);
+                    seekers.iter_mut().try_for_each(|seeker| seeker.listed(view, rows, task))?;
+                }
+                (Scan::Plain, _) => {
+                    seekers.iter_mut().try_for_each(|seeker| seeker.all(view, task))?;
+                }
+                (Scan::Interleaved(batch), _) => batch.scan(&mut seekers, view, kernels, task)?,
+                (Scan::Screen(screens), _) => {
+                    for (seekers, screens) in seekers.chunks_mut(2).zip(screens.chunks_mut(2)) {
+                        screen::scan(seekers, screens, view, kernels, task)?;
+                    }
+                }
+            }
+        }
+        Ok(seekers.into_iter().map(Seeker::into_sorted).collect())
+    }
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let book = self.quantizer.codebook();
+        let mut out = f.debug_struct("Index");
+        out.field("len", &self.len()).field("m", &book.m()).field("ks", &book.ks());
+        out.field("metric", &self.quantizer.metric()).finish_non_exhaustive()
+    }
+}
+
+/// The scan of a batch.
+enum Scan {
+    Plain,
+    Screen(Vec<Screen>),
+    Interleaved(Batch),
+}
+
+/// Some blocks of a segment, with the rows that the filter leaves.
+#[derive(Clone)]
+struct View<'a> {
+    segment: &'a Segment,
+    selection: &'a Selection,
+    blocks: Range<usize>,
+}
+
+impl View<'_> {
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let end = self.blocks.end;
+        let firsts = self.blocks.clone().step_by(CHUNK_BLOCKS);
+        firsts.map(move |first| first..end.min(first + CHUNK_BLOCKS))
+    }
+
+    /// The rows of some blocks.
+    fn rows(&self, blocks: Range<usize>) -> Range<usize> {
+        blocks.start * BLOCK..self.segment.len().min(blocks.end * BLOCK)
+    }
+
+    /// Those of a segment's ascending rows that lie in the view.
+    fn listed<'r>(&self, rows: &'r [u32]) -> &'r [u32] {
+        let mine = self.rows(self.blocks.clone());
+        let place = |end: usize| rows.partition_point(|&row| (row as usize) < end);
+        &rows[place(mine.start)..place(mine.end)]
+    }
+
+    fn passes(&self, row: usize) -> bool {
+        match self.selection {
+            Selection::Mask(mask) => mask[row / BLOCK] >> (row % BLOCK) & 1 == 1,
+            Selection::All | Selection::Rows(_) => true,
+        }
+    }
+
+    /// Clears the bits of rows that the filter or the end of the segment excludes.
+    fn keep_selected(&self, masks: &mut [u32], blocks: Range<usize>) {
+        let last = self.segment.len() / BLOCK;
+        if blocks.contains(&last) {
+            masks[last - blocks.start] &= (1 << (self.segment.len() % BLOCK)) - 1;
+        }
+        if let Selection::Mask(selected) = self.selection {
+            let selected = &selected[blocks];
+            masks.iter_mut().zip(selected).for_each(|(mask, selected)| *mask &= selected);
+        }
+    }
+}
+
+/// All blocks, in at most `parts` parts of nearly equal length (at least one).
+fn views<'a>(
+    segments: &'a [Arc<Segment>],
+    selections: &'a [Selection],
+    parts: usize,
+) -> Vec<Vec<View<'a>>> {
+    let total: usize = segments.iter().map(|segment| segment.blocks()).sum();
+    let length = total.div_ceil(parts.max(1)).max(1);
+    let mut out = vec![Vec::new()];
+    let mut room = length;
+    for (segment, selection) in segments.iter().zip(selections) {
+        let mut first = 0;
+        while first < segment.blocks() {
+            if room == 0 {
+                out.push(Vec::new());
+                room = length;
+            }
+            let blocks = first..segment.blocks().min(first + room);
+            (first, room) = (blocks.end, room - blocks.len());
+            out.last_mut().into_iter().for_each(|part| {
+                part.push(View { segment, selection, blocks: blocks.clone() });
+            });
+        }
+    }
+    out
+}
+
+impl Ids {
+    /// `len` ids of `next`, which has them.
+    fn collect(len: usize, mut next: impl FnMut() -> Option<i64>) -> Result<Self> {
+        let mut ids = Self::From(0);
+        for (row, id) in (0..len).map_while(|_| next()).enumerate() {
+            match &mut ids {
+                Self::From(first) if row == 0 => *first = id,
+                Self::From(first) if *first + row as i64 == id => {}
+                Self::From(first) => {
+                    let mut each = with_capacity(len, "the ids")?;
+                    each.extend(*first..*first + row as i64);
+                    each.push(id);
+                    ids = Self::Each(each);
+                }
+                Self::Each(each) => each.push(id),
+            }
+        }
+        Ok(ids)
+    }
+}
+
+fn every_row(segment: &Segment) -> Vec<u32> {
+    (0..segment.len() as u32).collect()
+}
+
+/// Appends codes, each of which fits the narrower or wider integer.
+fn extend<T: Code>(out: &mut Vec<T>, codes: &Codes<'_>) {
+    with_codes!(codes, |codes| out
+        .extend(codes.iter().map(|code| T::from_index(code.index() as u32))));
+}
+
+fn sorted(ids: &[i64]) -> Result<Vec<i64>> {
+    let mut sorted = with_capacity(ids.len(), "the ids")?;
+    sorted.extend_from_slice(ids);
+    sorted.sort_unstable();
+    Ok(sorted)
+}
+
+fn check_ids(ids: Option<&[i64]>, n: usize) -> Result<()> {
+    let Some(ids) = ids else { return Ok(()) };
+    if ids.len() != n {
+        return Err(Error::LengthMismatch { argument: "ids", expected: n, got: ids.len() });
+    }
+    match ids.iter().find(|&&id| id < 0) {
+        Some(&id) => Err(Error::NegativeId { id }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses ids that are stored, or given twice.
+fn check_new(ids: &[i64], segments: &[Arc<Segment>], task: &Task) -> Result<()> {
+    let sorted = sorted(ids)?;
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::DuplicateId { id: pair[0] });
+    }
+    threads::map(task, segments.iter().collect(), |segment| {
+        let stored = match segment.ids() {
+            Ids::From(first) => {
+                let from = sorted.partition_point(|id| id < first);
+                sorted.get(from).filter(|&&id| id - first < segment.len() as i64)
+            }
+            Ids::Each(each) => each.iter().find(|id| sorted.binary_search(id).is_ok()),
+        };
+        stored.map_or(Ok(()), |&id| Err(Error::DuplicateId { id }))
+    })?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Few queries, codes of a byte or a nibble: the screen of the plane.
+//!
+//! ```text
+//! for each chunk of rows:
+//!     bytes that bound the distances, made for the present limit          (bound)
+//!     one bit for each row whose sum of bytes does not exclude it         (kernels)
+//!     exact distances of the rows left; the best of them lower the limit  (plain)
+//! ```
+//! For codes of a nibble the bytes are those of the codewords, for codes of a byte those of the
+//! groups. Where most rows are left, which a limit far above the distances brings, the chunk is
+//! measured as a whole.
+
+use super::View;
+use super::bound::{Aim, Bound};
+use super::groups::Groups;
+use super::plain::{CHUNK_BLOCKS, Seeker};
+use crate::best::Collect;
+use crate::error::Result;
+use crate::kernels::{BLOCK, Kernels, NIBBLES, Sieve};
+use crate::threads::Task;
+
+/// With more than one row in so many left, measuring all in turn is faster than those.
+const MANY: usize = 3;
+
+/// The screen of one query.
+pub(crate) struct Screen {
+    bound: Bound,
+    entries: Vec<u8>, // (m, 16)
+    masks: [u32; CHUNK_BLOCKS],
+    rows: Vec<u32>,
+}
+
+impl Screen {
+    /// `keys` has the shape `(m, ks)`.
+    pub(crate) fn new(keys: &[f32], groups: &Groups) -> Result<Self> {
+        let bound = Bound::new(groups.minima(keys)?, NIBBLES);
+        Ok(Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows: Vec::new() })
+    }
+
+    /// What passes at this limit; `None` where bytes do not help.
+    fn aim(&mut self, limit: f32) -> Option<u8> {
+        match self.bound.aim(limit) {
+            Aim::Blind => None,
+            Aim::Keep(bound) => Some(bound),
+            Aim::Renew(bound) => {
+                self.entries.clear();
+                self.entries.extend(self.bound.entries());
+                Some(bound)
+            }
+        }
+    }
+
+    /// Measures what the first `blocks` masks have left.
+    fn refine<C: Collect>(
+        &mut self,
+        seeker: &mut Seeker<'_, C>,
+        view: &View<'_>,
+        blocks: std::ops::Range<usize>,
+    ) -> Result<()> {
+        let masks = &mut self.masks[..blocks.len()];
+        view.keep_selected(masks, blocks.clone());
+        let left: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
+        if left as usize * MANY > blocks.len() * BLOCK {
+            return seeker.run(view, view.rows(blocks));
+        }
+        self.rows.clear();
+        for (block, mask) in blocks.zip(masks) {
+            let mut mask = *mask;
+            while mask != 0 {
+                self.rows.push((block * BLOCK) as u32 + mask.trailing_zeros());
+                mask &= mask - 1;
+            }
+        }
+        seeker.pick(view, &self.rows)
+    }
+}
+
+/// Takes one or two queries through a view.
+pub(crate) fn scan<C: Collect>(
+    seekers: &mut [Seeker<'_, C>],
+    screens: &mut [Screen],
+    view: &View<'_>,
+    kernels: Kernels,
+    task: &Task,
+) -> Result<()> {
+    for blocks in view.chunks() {
+        task.check()?;
+        let Some(plane) = view.segment.plane(blocks.clone()) else {
+            unreachable!("screens are made for codes with a plane");
+        };
+        let mut bounds = [None; 2];
+        for ((bound, seeker), screen) in bounds.iter_mut().zip(&mut *seekers).zip(&mut *screens) {
+            *bound = screen.aim(seeker.limit());
+        }
+        if let ([a, b], [Some(bound_a), Some(bound_b)]) = (&mut *screens, bounds) {
+            let sieves = [
+                Sieve { entries: &a.entries, bound: bound_a },
+                Sieve { entries: &b.entries, bound: bound_b },
+            ];
+            let masks = [&mut a.masks[..blocks.len()], &mut b.masks[..blocks.len()]];
+            kernels.screen_two(plane, sieves, masks);
+        } else {
+            for (screen, bound) in screens.iter_mut().zip(bounds) {
+                if let Some(bound) = bound {
+                    let sieve = Sieve { entries: &screen.entries, bound };
+                    kernels.screen(plane, sieve, &mut screen.masks[..blocks.len()]);
+                }
+            }
+        }
+        for ((seeker, screen), bound) in seekers.iter_mut().zip(&mut *screens).zip(bounds) {
+            match bound {
+                Some(_) => screen.refine(seeker, view, blocks.clone())?,
+                None => seeker.run(view, view.rows(blocks.clone()))?,
+            }
+        }
+    }
+    Ok(())
+}
