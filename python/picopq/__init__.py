@@ -2,7 +2,9 @@
 
     pq = picopq.PQ(M=8).fit(vecs)            # vecs (N, D)
     codes = pq.encode(vecs)                  # (N, 8) uint8
-    dists, ids = pq.search(queries, codes, k=10)
+    index = picopq.Index(pq)
+    index.add(vecs)
+    dists, ids = index.search(queries, k=10)
 """
 
 from ._alias import install_as_nanopq
@@ -10,6 +12,7 @@ from ._arrays import finite_rows
 from ._errors import PicoPQError, PicoPQWarning
 from ._native import instruction_set, num_threads, set_num_threads
 from .convert_faiss import faiss_to_nanopq, nanopq_to_faiss
+from .index import Index
 from .opq import OPQ
 from .pq import PQ, DistanceTable
 
@@ -17,6 +20,7 @@ __all__ = [
     "OPQ",
     "PQ",
     "DistanceTable",
+    "Index",
     "PicoPQError",
     "PicoPQWarning",
     "faiss_to_nanopq",

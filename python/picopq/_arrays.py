@@ -20,6 +20,7 @@ from ._errors import PicoPQError
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 I64: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
 Codes: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
 CodeDtype: TypeAlias = type[np.uint8] | type[np.uint16] | type[np.uint32]
 # Unions, as stubtest takes a Literal of several values for something else.
@@ -133,6 +134,24 @@ def code_array(value: ArrayLike, m: int, ks: int) -> Codes:  # (N, m)
             )
         dtype = np.dtype(code_dtype(ks))
     return np.require(codes, dtype, ["C", "A", "E"])
+
+
+def id_array(name: str, value: ArrayLike) -> I64:  # (n,)
+    """Ids of any integer type as int64."""
+    ids = numbers(name, value, "n", kinds="iu")
+    if ids.dtype.kind == "u" and ids.dtype.itemsize == 8 and (ids > np.iinfo(np.int64).max).any():
+        raise PicoPQError(f"{name}: got {ids.max()}, want at most 2^63 - 1")
+    return np.require(ids, np.int64, ["C", "A", "E"])
+
+
+def subset_array(value: ArrayLike) -> Bools | I64:  # (N,) or (n,)
+    """What a search is restricted to: a mask over all rows, or ids."""
+    array = np.asarray(value)
+    if array.dtype == np.bool_:
+        return np.require(numbers("subset", array, "N", kinds="b"), np.bool_, ["C", "A", "E"])
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    return id_array("subset", array)
 
 
 def finite_rows(vecs: ArrayLike) -> I64:

@@ -6,11 +6,14 @@ allocation as MemoryError. Each function releases the GIL and answers Ctrl-C.
 """
 
 from collections.abc import Callable
+from typing import final
 
-from ._arrays import F32, F64, I64, Codes
+from ._arrays import F32, F64, I64, Bools, Codes
 from ._progress import Report
 
 __all__ = [
+    "Blocks",
+    "Index",
     "PicoPQError",
     "adist",
     "decode",
@@ -19,6 +22,7 @@ __all__ = [
     "finite_rows",
     "instruction_set",
     "num_threads",
+    "rerank",
     "rotate",
     "search",
     "set_num_threads",
@@ -94,6 +98,57 @@ def search(
     progress: Report | None,
 ) -> None:
     """The k best codes of every table, best first, ties to the lower id."""
+
+@final
+class Index:
+    """Stored codes and their model; safe to share between threads."""
+
+    def __new__(cls, codewords: F32, metric: str, rotation: F32 | None) -> Index: ...
+    def __len__(self) -> int: ...
+    def memory(self) -> int:
+        """Bytes of what is stored."""
+
+    def next_id(self) -> int: ...
+    def skip_ids(self, id: int) -> None: ...
+    def add(self, vecs: F32, ids: I64 | None, progress: Report | None) -> None: ...
+    def add_codes(self, codes: Codes, ids: I64 | None, progress: Report | None) -> None: ...
+    def remove(self, ids: I64) -> int: ...
+    def reconstruct(self, ids: I64) -> F32: ...
+    def search(
+        self,
+        queries: F32,  # (nq, D)
+        subset: Bools | I64 | None,
+        dists: F32,  # (nq, k)
+        ids: I64,  # (nq, k)
+        progress: Report | None,
+    ) -> None:
+        """Writes the answers; what stands past them stays."""
+
+    def range_search(
+        self, queries: F32, radius: float, subset: Bools | I64 | None, progress: Report | None
+    ) -> tuple[I64, F32, I64]:
+        """Where each query's answers begin (nq + 1,), distances, ids."""
+
+    def ids(self) -> I64: ...
+    def codes(self) -> Codes: ...
+    def blocks(self) -> Blocks: ...
+
+@final
+class Blocks:
+    """Iterator over the ids and codes of an index, a block at a time."""
+
+    def __iter__(self) -> Blocks: ...
+    def __next__(self) -> tuple[I64, Codes]: ...
+
+def rerank(
+    query: F32,  # (D,)
+    vecs: F32,  # (n, D)
+    candidates: I64,  # (n,)
+    metric: str,
+    dists: F32,  # (k,)
+    ids: I64,  # (k,)
+) -> None:
+    """The k best of the candidates by exact distance; what stands past n answers stays."""
 
 def num_threads() -> int: ...
 def set_num_threads(threads: int) -> None:

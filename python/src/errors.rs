@@ -33,7 +33,7 @@ pub(crate) fn to_python(py: Python<'_>, mut error: Error) -> PyErr {
     }
     let message = error.to_string();
     match error {
-        Error::CodeOutOfRange { .. } => PyIndexError::new_err(message),
+        Error::CodeOutOfRange { .. } | Error::UnknownId { .. } => PyIndexError::new_err(message),
         Error::OutOfMemory { .. } => PyMemoryError::new_err(message),
         _ => match picopq_error(py) {
             Ok(class) => PyErr::from_type(class.clone(), message),

@@ -5,6 +5,7 @@
 
 mod door;
 mod errors;
+mod index;
 
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2,
@@ -401,6 +402,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tables, module)?)?;
     module.add_function(wrap_pyfunction!(adist, module)?)?;
     module.add_function(wrap_pyfunction!(search, module)?)?;
+    module.add_class::<index::Index>()?;
+    module.add_class::<index::Blocks>()?;
+    module.add_function(wrap_pyfunction!(index::rerank, module)?)?;
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(instruction_set, module)?)?;

@@ -42,7 +42,7 @@ mod vectors;
 
 pub use codes::{Code, CodeData, Codes};
 pub use error::{Error, Result};
-pub use index::{Filter, Index, Quantizer};
+pub use index::{Filter, Index, Quantizer, rerank};
 pub use kernels::{InstructionSet, instruction_set};
 pub use linalg::Rotation;
 pub use metric::Metric;

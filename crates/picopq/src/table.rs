@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::best::{Best, Collect, Keyed};
 use crate::codes::{Code, Codes, with_codes};
 use crate::error::{Error, Result, filled, size};
-use crate::kernels::BYTE;
+use crate::kernels::{BYTE, prefetch};
 use crate::metric::Metric;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
@@ -191,6 +191,9 @@ fn best_of_part<T: Code>(
     Ok(best.into_sorted())
 }
 
+/// Rows whose codes are on their way from memory while one is measured.
+const PREFETCH: usize = 16;
+
 /// A table with rows as long as a byte can index, so that 8-bit codes need no bounds checks.
 pub(crate) struct Scan<'a> {
     table: Cow<'a, [f32]>, // (m, width)
@@ -215,28 +218,37 @@ impl<'a> Scan<'a> {
 
     /// The distance of each code, shape `(n, m)`.
     pub(crate) fn run<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
-        self.sums(codes.chunks_exact(self.m), distances);
+        for (codes, distance) in codes.chunks_exact(self.m).zip(distances) {
+            *distance = self.sum(codes);
+        }
     }
 
     /// The distances of some rows of the codes, shape `(n, m)`.
     pub(crate) fn pick<T: Code>(&self, codes: &[T], rows: &[u32], distances: &mut [f32]) {
-        self.sums(rows.iter().map(|&row| &codes[row as usize * self.m..][..self.m]), distances);
+        let row = |row: u32| &codes[row as usize * self.m..][..self.m];
+        for (at, distance) in distances.iter_mut().enumerate().take(rows.len()) {
+            if let Some(&ahead) = rows.get(at + PREFETCH) {
+                prefetch(row(ahead));
+            }
+            *distance = self.sum(row(rows[at]));
+        }
     }
 
     /// Adds in the order of the sub-spaces.
-    fn sums<'c, T: Code>(&self, codes: impl Iterator<Item = &'c [T]>, distances: &mut [f32]) {
+    #[inline]
+    fn sum<T: Code>(&self, codes: &[T]) -> f32 {
+        let mut sum = 0.0;
         if T::MAX_KS == BYTE && self.width == BYTE {
             let (rows, _) = self.table.as_chunks::<BYTE>();
-            for (codes, out) in codes.zip(distances) {
-                let entries = rows.iter().zip(codes).map(|(row, &code)| row[code.index()]);
-                *out = entries.fold(0.0, |sum, entry| sum + entry);
+            for (row, &code) in rows.iter().zip(codes) {
+                sum += row[code.index()];
             }
         } else {
-            for (codes, out) in codes.zip(distances) {
-                let rows = self.table.chunks_exact(self.width);
-                *out = rows.zip(codes).fold(0.0, |sum, (row, &code)| sum + row[code.index()]);
+            for (row, &code) in self.table.chunks_exact(self.width).zip(codes) {
+                sum += row[code.index()];
             }
         }
+        sum
     }
 }
 

@@ -6,14 +6,16 @@
 //! near to each other share a group, so that the bound is close.
 
 use crate::error::{Result, filled, size};
-use crate::kernels::{BLOCK, BYTE, Kernels, NIBBLES};
-use crate::kmeans::{self, Last, Points};
+use crate::kernels::{BLOCK, BYTE, NIBBLES};
 use crate::pq::Codebook;
+use crate::random::LegacyRandom;
 use crate::threads::{self, Task};
-use crate::vectors::Vectors;
 
-/// Lloyd steps over at most 256 codewords.
-const STEPS: usize = 10;
+/// Starts of the grouping of a sub-space, of which the best is kept, and steps from each.
+const STARTS: u32 = 3;
+const STEPS: usize = 12;
+/// Neighbours that tell how close codewords lie to each other.
+const NEIGHBOURS: usize = 4;
 
 pub(crate) struct Groups {
     of: Vec<[u8; BYTE]>, // (m,): the group of each code
@@ -26,21 +28,14 @@ impl Groups {
         if book.ks() > BYTE {
             return Ok(None);
         }
-        let (task, kernels) = (Task::new(), Kernels::active()?);
-        let of = threads::map(&task, (0..book.m()).collect(), |m| {
+        let sub_spaces = (0..book.m()).collect();
+        let of = threads::map(&Task::new(), sub_spaces, |m| {
             let mut groups = [0; BYTE];
             if book.ks() <= NIBBLES {
                 (0..book.ks()).for_each(|code| groups[code] = code as u8);
-                return Ok(groups);
+            } else {
+                group(book.sub_space(m), book.ds(), &mut groups);
             }
-            let codewords = Vectors::new(book.sub_space(m), book.ds())?;
-            let points = Points::new(codewords, 0..book.ds(), kernels, &task)?;
-            let start = codewords.spread(NIBBLES)?;
-            let clusters = kmeans::train(&points, start, STEPS, Last::Assignment, kernels, &task)?;
-            groups
-                .iter_mut()
-                .zip(&clusters.labels)
-                .for_each(|(group, &label)| *group = label as u8);
             Ok(groups)
         })?;
         Ok(Some(Self { of, ks: book.ks() }))
@@ -87,4 +82,81 @@ impl Groups {
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.of)
     }
+}
+
+/// Writes the group of each codeword, shape `(ks, ds)`: weighted k-means into 16. Codewords that
+/// lie close together stand for the dense parts of the data, where most codes and queries are, so
+/// a codeword weighs the inverse square of its distance to those around it.
+fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
+    let rows: Vec<&[f32]> = codewords.chunks_exact(ds).collect();
+    let weights: Vec<f64> = rows
+        .iter()
+        .map(|row| {
+            let mut around: Vec<f64> = rows.iter().map(|other| squared(row, other)).collect();
+            let (near, _, _) = around.select_nth_unstable_by(NEIGHBOURS, f64::total_cmp);
+            1.0 / near.iter().sum::<f64>().max(f64::MIN_POSITIVE)
+        })
+        .collect();
+    let mut least = f64::INFINITY;
+    for seed in 0..STARTS {
+        let mut centres = start(&rows, &weights, seed);
+        let mut labels = [0_u8; BYTE];
+        let mut error = 0.0;
+        for _ in 0..STEPS {
+            error = 0.0;
+            for ((row, label), weight) in rows.iter().zip(&mut labels).zip(&weights) {
+                let (nearest, distance) = nearest(row, &centres);
+                *label = nearest as u8;
+                error += weight * distance;
+            }
+            for (group, centre) in centres.iter_mut().enumerate() {
+                let members = labels.iter().zip(&rows).zip(&weights);
+                let members = members.filter(|((label, _), _)| usize::from(**label) == group);
+                let (mut sum, mut total) = (vec![0.0; ds], 0.0);
+                for ((_, row), weight) in members {
+                    sum.iter_mut().zip(*row).for_each(|(sum, &x)| *sum += weight * f64::from(x));
+                    total += weight;
+                }
+                if total > 0.0 && total.is_finite() {
+                    centre.iter_mut().zip(sum).for_each(|(c, sum)| *c = (sum / total) as f32);
+                }
+            }
+        }
+        if error < least || seed == 0 {
+            (least, *groups) = (error, labels);
+        }
+    }
+}
+
+/// Sixteen codewords, drawn one after another with the weighted squared distance to those before
+/// (Arthur & Vassilvitskii 2007).
+fn start(rows: &[&[f32]], weights: &[f64], seed: u32) -> Vec<Vec<f32>> {
+    let mut random = LegacyRandom::new(seed);
+    let mut centres = vec![rows[random.up_to(rows.len() as u64 - 1) as usize].to_vec()];
+    while centres.len() < NIBBLES {
+        let shares: Vec<f64> = rows
+            .iter()
+            .zip(weights)
+            .map(|(row, weight)| weight * nearest(row, &centres).1)
+            .collect();
+        let mut rest = random.uniform() * shares.iter().sum::<f64>();
+        let drawn = shares.iter().position(|share| {
+            rest -= share;
+            rest < 0.0
+        });
+        centres.push(rows[drawn.unwrap_or(0)].to_vec());
+    }
+    centres
+}
+
+/// The nearest centre, ties to the lowest, and its squared distance.
+fn nearest(row: &[f32], centres: &[Vec<f32>]) -> (usize, f64) {
+    let distances = centres.iter().map(|centre| squared(row, centre));
+    distances
+        .enumerate()
+        .fold((0, f64::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
+}
+
+fn squared(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a - b) * f64::from(a - b)).sum()
 }

@@ -16,6 +16,7 @@ mod filter;
 mod groups;
 mod interleaved;
 mod plain;
+mod rerank;
 mod screen;
 mod segment;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 pub use filter::Filter;
+pub use rerank::rerank;
 
 use crate::best::{Best, Collect, Keyed, SharedLimit, order};
 use crate::codes::{Code, Codes, with_codes, with_width};
@@ -325,6 +327,21 @@ impl Index {
         (rows.len, rows.next_id) = (rows.len + n, next_id);
         self.rows.store(Arc::new(rows));
         Ok(())
+    }
+
+    /// The least number that a row added without an id can get.
+    #[must_use]
+    pub fn next_id(&self) -> i64 {
+        self.rows.load().next_id
+    }
+
+    /// Raises [`Index::next_id`] to `id`, where it is lower: ids of removed rows of an index that
+    /// was stored elsewhere are not given again.
+    pub fn skip_ids(&self, id: i64) {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = Rows::clone(&self.rows.load());
+        rows.next_id = rows.next_id.max(id);
+        self.rows.store(Arc::new(rows));
     }
 
     /// Removes the rows with these ids, and returns how many there were; ids that are not in the

@@ -18,7 +18,7 @@ mod scan;
 #[cfg(target_arch = "x86_64")]
 mod scan_avx2;
 
-pub(crate) use scan::{BLOCK, BYTE, Entry, LANES, NIBBLES, Sieve, nibble};
+pub(crate) use scan::{BLOCK, BYTE, Entry, LANES, NIBBLES, Sieve, nibble, prefetch};
 
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -90,6 +90,14 @@ impl Kernels {
     }
 }
 
+/// Has the processor fetch `values`, which will be read soon.
+pub(crate) fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    super::scan_avx2::prefetch(values.as_ptr_range());
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// The nibble of `row` (of the block) in the 16 bytes of a sub-space.
 pub(crate) fn nibble(bytes: &[u8], row: usize) -> u8 {
     let byte = bytes[row % NIBBLES];

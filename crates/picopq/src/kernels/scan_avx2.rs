@@ -21,6 +21,12 @@ use super::scan::{BYTE, Entry, NIBBLES, Sieve};
 /// Bytes of a register: two sub-spaces of a block.
 const PAIR: usize = 2 * NIBBLES;
 
+/// Bytes that come from memory together.
+const LINE: usize = 64;
+/// How far ahead of the blocks in work the plane is fetched, at least: the blocks of a pass are
+/// read side by side, in an order that the processor does not foresee.
+const AHEAD: usize = 2048;
+
 pub(super) fn screen(_proof: Kernels, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
     // `Kernels::of` alone, which checks it.
@@ -68,54 +74,79 @@ fn screen_blocks<const Q: usize, const B: usize>(
     let block_bytes = sieves[0].entries.len();
     assert!(blocks.len() == B * block_bytes);
     assert!(sieves.iter().all(|sieve| sieve.entries.len() == block_bytes));
-    let low_half = _mm256_set1_epi8(15);
-    let mut low = [[_mm256_setzero_si256(); B]; Q];
-    let mut high = [[_mm256_setzero_si256(); B]; Q];
-    let mut add = |bytes: [__m256i; B], tables: [__m256i; Q]| {
-        for b in 0..B {
-            let low_nibbles = _mm256_and_si256(bytes[b], low_half);
-            let high_nibbles = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes[b]), low_half);
-            for q in 0..Q {
-                let entries = _mm256_shuffle_epi8(tables[q], low_nibbles);
-                low[q][b] = _mm256_adds_epu8(low[q][b], entries);
-                let entries = _mm256_shuffle_epi8(tables[q], high_nibbles);
-                high[q][b] = _mm256_adds_epu8(high[q][b], entries);
-            }
-        }
-    };
+    let mut sums = [[[_mm256_setzero_si256(); 2]; B]; Q];
     let whole = block_bytes / PAIR * PAIR;
     for at in (0..whole).step_by(PAIR) {
-        // SAFETY: 32 bytes are readable at each place, because `at + 32 <= block_bytes`, and the
-        // assertions above give the blocks and the tables their lengths.
-        unsafe {
-            let pair = |start: *const u8| _mm256_loadu_si256(start.add(at).cast());
-            add(
-                std::array::from_fn(|b| pair(blocks.as_ptr().add(b * block_bytes))),
-                std::array::from_fn(|q| pair(sieves[q].entries.as_ptr())),
-            );
+        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + B * at);
+        prefetch(ahead..ahead.wrapping_add(B * PAIR));
+        let mut bytes = [_mm256_setzero_si256(); B];
+        for b in 0..B {
+            // SAFETY: 32 bytes are readable, because `at + 32 <= block_bytes`, and the assertion
+            // above gives the blocks their length.
+            bytes[b] = unsafe { load_pair(blocks.as_ptr().add(b * block_bytes + at)) };
+        }
+        for q in 0..Q {
+            // SAFETY: as above, of the tables.
+            let table = unsafe { load_pair(sieves[q].entries.as_ptr().add(at)) };
+            add(&mut sums[q], table, bytes);
         }
     }
     if whole < block_bytes {
         // The table of the absent sub-space is all zero.
-        // SAFETY: 16 bytes are readable at each place, because `whole + 16 = block_bytes`, and the
-        // assertions above give the blocks and the tables their lengths.
-        unsafe {
-            let single =
-                |start: *const u8| _mm256_zextsi128_si256(_mm_loadu_si128(start.add(whole).cast()));
-            add(
-                std::array::from_fn(|b| single(blocks.as_ptr().add(b * block_bytes))),
-                std::array::from_fn(|q| single(sieves[q].entries.as_ptr())),
-            );
+        let mut bytes = [_mm256_setzero_si256(); B];
+        for b in 0..B {
+            // SAFETY: 16 bytes are readable, because `whole + 16 = block_bytes`, and the assertion
+            // above gives the blocks their length.
+            bytes[b] = unsafe { load_single(blocks.as_ptr().add(b * block_bytes + whole)) };
+        }
+        for q in 0..Q {
+            // SAFETY: as above, of the tables.
+            let table = unsafe { load_single(sieves[q].entries.as_ptr().add(whole)) };
+            add(&mut sums[q], table, bytes);
         }
     }
-    std::array::from_fn(|q| {
+    let mut masks = [[0; B]; Q];
+    for q in 0..Q {
         let bound = _mm256_set1_epi8(sieves[q].bound as i8);
-        std::array::from_fn(|b| {
-            let even = _mm256_permute2x128_si256::<0x20>(low[q][b], high[q][b]);
-            let odd = _mm256_permute2x128_si256::<0x31>(low[q][b], high[q][b]);
-            passing(_mm256_adds_epu8(even, odd), bound)
-        })
-    })
+        for b in 0..B {
+            let [low, high] = sums[q][b];
+            let even = _mm256_permute2x128_si256::<0x20>(low, high);
+            let odd = _mm256_permute2x128_si256::<0x31>(low, high);
+            masks[q][b] = passing(_mm256_adds_epu8(even, odd), bound);
+        }
+    }
+    masks
+}
+
+/// Adds two sub-spaces' entries to the sums of each block: of its low rows and of its high rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add<const B: usize>(sums: &mut [[__m256i; 2]; B], table: __m256i, bytes: [__m256i; B]) {
+    let half = _mm256_set1_epi8(15);
+    for b in 0..B {
+        let low = _mm256_and_si256(bytes[b], half);
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes[b]), half);
+        sums[b][0] = _mm256_adds_epu8(sums[b][0], _mm256_shuffle_epi8(table, low));
+        sums[b][1] = _mm256_adds_epu8(sums[b][1], _mm256_shuffle_epi8(table, high));
+    }
+}
+
+/// # Safety
+/// 32 bytes must be readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_pair(bytes: *const u8) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe { _mm256_loadu_si256(bytes.cast()) }
+}
+
+/// # Safety
+/// 16 bytes must be readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_single(bytes: *const u8) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(bytes.cast())) }
 }
 
 /// A bit for each byte that is at most its bound.
@@ -124,6 +155,18 @@ fn screen_blocks<const Q: usize, const B: usize>(
 fn passing(sums: __m256i, bounds: __m256i) -> u32 {
     let passes = _mm256_cmpeq_epi8(_mm256_min_epu8(sums, bounds), sums);
     _mm256_movemask_epi8(passes) as u32
+}
+
+/// SSE, which every x86-64 processor has; an address that cannot be read is passed over.
+#[inline]
+pub(super) fn prefetch<T>(values: std::ops::Range<*const T>) {
+    let bytes = values.start.cast::<i8>()..values.end.cast::<i8>();
+    let mut at = bytes.start;
+    while at < bytes.end {
+        // SAFETY: a hint, which reads nothing that the program sees.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+        at = at.wrapping_add(LINE);
+    }
 }
 
 pub(super) fn screen_batch(
@@ -156,12 +199,15 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &m
                 *sum = _mm256_adds_epu8(*sum, load(&table[usize::from(code)]));
             }
         }
-        *masks = sums.map(|sums| passing(sums, bounds));
+        for (mask, sums) in masks.iter_mut().zip(sums) {
+            *mask = passing(sums, bounds);
+        }
     }
     for (codes, mask) in codes_left.chunks_exact(m).zip(left) {
-        let entries =
-            tables.iter().zip(codes).map(|(table, &code)| load(&table[usize::from(code)]));
-        let sums = entries.fold(_mm256_setzero_si256(), |sum, entry| _mm256_adds_epu8(sum, entry));
+        let mut sums = _mm256_setzero_si256();
+        for (table, &code) in tables.iter().zip(codes) {
+            sums = _mm256_adds_epu8(sums, load(&table[usize::from(code)]));
+        }
         *mask = passing(sums, bounds);
     }
 }

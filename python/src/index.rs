@@ -1,0 +1,245 @@
+//! The index as a Python object: the only one that keeps state on this side, as readers and
+//! writers share it.
+
+use std::sync::{Mutex, PoisonError};
+
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2,
+};
+use picopq::{CodeData, Codes, Filter, Neighbor, Opq, Pq, Quantizer, Vectors};
+use pyo3::prelude::*;
+
+use crate::door::{Listeners, run};
+use crate::{AnyCodes, Listener, checked, codebook, cost, metric_of, vectors};
+
+/// Rows that a screen excludes at the price of one look-up, roughly.
+const SCREENED: usize = 16;
+
+#[pyclass(frozen, module = "picopq._native")]
+pub(crate) struct Index(picopq::Index);
+
+/// Which rows may be answers: a mask (N,) or ids.
+#[derive(FromPyObject)]
+pub(crate) enum Subset<'py> {
+    Mask(PyReadonlyArray1<'py, bool>),
+    Ids(PyReadonlyArray1<'py, i64>),
+}
+
+fn filter<'a>(subset: Option<&'a Subset<'_>>) -> PyResult<Filter<'a>> {
+    Ok(match subset {
+        None => Filter::All,
+        Some(Subset::Mask(mask)) => Filter::Mask(mask.as_slice()?),
+        Some(Subset::Ids(ids)) => Filter::Ids(ids.as_slice()?),
+    })
+}
+
+type Answers<'py> =
+    (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
+
+#[pymethods]
+impl Index {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        codewords: PyReadonlyArray3<'_, f32>,
+        metric: &str,
+        rotation: Option<PyReadonlyArray2<'_, f32>>,
+    ) -> PyResult<Self> {
+        let (book, metric) = (codebook(py, &codewords)?, metric_of(metric)?);
+        let rotation = rotation.map(|rotation| rotation.as_slice().map(<[f32]>::to_vec));
+        let rotation = rotation.transpose()?;
+        run(py, cost(&[book.codewords().len(), 256]), Listeners::default(), |_| {
+            let words = book.codewords().to_vec();
+            let pq = Pq::from_codewords(words, book.m(), book.ks(), book.ds(), metric)?;
+            let quantizer = match rotation {
+                None => Quantizer::Pq(pq),
+                Some(rotation) => Quantizer::Opq(Opq::from_parts(pq, rotation)?),
+            };
+            picopq::Index::new(quantizer).map(Self)
+        })
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn memory(&self) -> usize {
+        self.0.memory()
+    }
+
+    fn next_id(&self) -> i64 {
+        self.0.next_id()
+    }
+
+    fn skip_ids(&self, py: Python<'_>, id: i64) {
+        py.detach(|| self.0.skip_ids(id));
+    }
+
+    fn add<'py>(
+        &self,
+        py: Python<'py>,
+        vecs: PyReadonlyArray2<'py, f32>,
+        ids: Option<PyReadonlyArray1<'py, i64>>,
+        progress: Listener<'py>,
+    ) -> PyResult<()> {
+        let vecs = vectors(py, &vecs)?;
+        let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+        let cost = cost(&[vecs.as_slice().len(), self.0.quantizer().codebook().ks()]);
+        run(py, cost, Listeners::new(progress, None), |task| self.0.add(vecs, ids, task))
+    }
+
+    fn add_codes<'py>(
+        &self,
+        py: Python<'py>,
+        codes: AnyCodes<'py>,
+        ids: Option<PyReadonlyArray1<'py, i64>>,
+        progress: Listener<'py>,
+    ) -> PyResult<()> {
+        let codes = codes.raw()?;
+        let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+        let ks = self.0.quantizer().codebook().ks();
+        run(py, codes.len(), Listeners::new(progress, None), |task| {
+            self.0.add_codes(&codes.checked(ks)?, ids, task)
+        })
+    }
+
+    fn remove(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, i64>) -> PyResult<usize> {
+        let ids = ids.as_slice()?;
+        run(py, self.0.len(), Listeners::default(), |task| self.0.remove(ids, task))
+    }
+
+    fn reconstruct<'py>(
+        &self,
+        py: Python<'py>,
+        ids: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let (ids, dim) = (ids.as_slice()?, self.0.quantizer().codebook().dim());
+        let cost = self.0.len() + cost(&[ids.len(), dim]);
+        let vectors = run(py, cost, Listeners::default(), |task| self.0.reconstruct(ids, task))?;
+        vectors.into_pyarray(py).reshape([ids.len(), dim])
+    }
+
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<'py, f32>,
+        subset: Option<Subset<'py>>,
+        mut dists: PyReadwriteArray2<'py, f32>,
+        mut ids: PyReadwriteArray2<'py, i64>,
+        progress: Listener<'py>,
+    ) -> PyResult<()> {
+        let (queries, filter) = (vectors(py, &queries)?, filter(subset.as_ref())?);
+        let k = dists.as_array().ncols();
+        let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
+        run(py, self.cost(queries), Listeners::new(progress, None), |task| {
+            let found = self.0.search(queries, k, filter, task)?;
+            let rows = dists.chunks_mut(k.max(1)).zip(ids.chunks_mut(k.max(1)));
+            for ((dists, ids), found) in rows.zip(found) {
+                write(&found, dists, ids);
+            }
+            Ok(())
+        })
+    }
+
+    fn range_search<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<'py, f32>,
+        radius: f32,
+        subset: Option<Subset<'py>>,
+        progress: Listener<'py>,
+    ) -> PyResult<Answers<'py>> {
+        let (queries, filter) = (vectors(py, &queries)?, filter(subset.as_ref())?);
+        let found = run(py, self.cost(queries), Listeners::new(progress, None), |task| {
+            self.0.range_search(queries, radius, filter, task)
+        })?;
+        let ends = found.iter().scan(0, |end, found| {
+            *end += found.len() as i64;
+            Some(*end)
+        });
+        let limits: Vec<i64> = std::iter::once(0).chain(ends).collect();
+        let dists: Vec<f32> = found.iter().flatten().map(|found| found.distance).collect();
+        let ids: Vec<i64> = found.iter().flatten().map(|found| found.id).collect();
+        Ok((limits.into_pyarray(py), dists.into_pyarray(py), ids.into_pyarray(py)))
+    }
+
+    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let ids = py.detach(|| self.0.ids());
+        Ok(checked(py, ids)?.into_pyarray(py))
+    }
+
+    fn codes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let codes = py.detach(|| self.0.codes());
+        into_array(py, &checked(py, codes)?)
+    }
+
+    fn blocks(&self) -> Blocks {
+        Blocks(Mutex::new(Box::new(self.0.blocks())))
+    }
+}
+
+impl Index {
+    fn cost(&self, queries: Vectors<'_>) -> usize {
+        cost(&[queries.len(), self.0.len(), self.0.quantizer().codebook().m()]) / SCREENED
+    }
+}
+
+type Block = picopq::Result<(Vec<i64>, Codes<'static>)>;
+
+/// What an index held when the iteration began, block by block.
+#[pyclass(frozen, module = "picopq._native")]
+pub(crate) struct Blocks(Mutex<Box<dyn Iterator<Item = Block> + Send>>);
+
+type BlockArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyAny>);
+
+#[pymethods]
+impl Blocks {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<BlockArrays<'py>>> {
+        let next = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).next());
+        let Some(block) = next else { return Ok(None) };
+        let (ids, codes) = checked(py, block)?;
+        Ok(Some((ids.into_pyarray(py), into_array(py, &codes)?)))
+    }
+}
+
+/// Codes as an array (n, m) of their width.
+fn into_array<'py>(py: Python<'py>, codes: &Codes<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let shape = [codes.len(), codes.m()];
+    Ok(match codes.data() {
+        CodeData::U8(codes) => codes.to_vec().into_pyarray(py).reshape(shape)?.into_any(),
+        CodeData::U16(codes) => codes.to_vec().into_pyarray(py).reshape(shape)?.into_any(),
+        CodeData::U32(codes) => codes.to_vec().into_pyarray(py).reshape(shape)?.into_any(),
+    })
+}
+
+/// The `k` best of a query's candidates by exact distance, into arrays (k,).
+#[pyfunction]
+pub(crate) fn rerank<'py>(
+    py: Python<'py>,
+    query: PyReadonlyArray1<'py, f32>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    candidates: PyReadonlyArray1<'py, i64>,
+    metric: &str,
+    mut dists: PyReadwriteArray1<'py, f32>,
+    mut ids: PyReadwriteArray1<'py, i64>,
+) -> PyResult<()> {
+    let (query, vecs) = (query.as_slice()?, vectors(py, &vecs)?);
+    let (candidates, metric) = (candidates.as_slice()?, metric_of(metric)?);
+    let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
+    run(py, vecs.as_slice().len(), Listeners::default(), |_| {
+        write(&picopq::rerank(query, vecs, candidates, metric, dists.len())?, dists, ids);
+        Ok(())
+    })
+}
+
+/// What stands past the answers stays.
+fn write(found: &[Neighbor], dists: &mut [f32], ids: &mut [i64]) {
+    for ((dist, id), found) in dists.iter_mut().zip(ids).zip(found) {
+        (*dist, *id) = (found.distance, found.id);
+    }
+}
