@@ -5,6 +5,7 @@
     dists, ids = pq.search(queries, codes, k=10)
 """
 
+from . import evaluate
 from ._alias import install_as_nanopq
 from ._arrays import finite_rows
 from ._errors import PicoPQError, PicoPQWarning
@@ -19,6 +20,7 @@ __all__ = [
     "DistanceTable",
     "PicoPQError",
     "PicoPQWarning",
+    "evaluate",
     "faiss_to_nanopq",
     "finite_rows",
     "install_as_nanopq",

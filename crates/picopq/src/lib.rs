@@ -26,6 +26,7 @@
 
 mod codes;
 mod error;
+pub mod evaluate;
 mod kernels;
 mod kmeans;
 mod linalg;

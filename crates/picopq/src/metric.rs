@@ -9,3 +9,13 @@ pub enum Metric {
     /// Dot product; larger is nearer.
     Dot,
 }
+
+impl Metric {
+    /// Turns a distance into a key that sorts best first, and back.
+    pub(crate) fn sign(self) -> f32 {
+        match self {
+            Self::L2 => 1.0,
+            Self::Dot => -1.0,
+        }
+    }
+}

@@ -173,21 +173,11 @@ pub fn search(
             for (key, id) in found.by_ref().take(parts).flatten() {
                 best.offer(key, id);
             }
-            let sign = table.sign();
+            let sign = table.metric.sign();
             let neighbor = |(key, id)| Neighbor { distance: sign * key, id };
             Ok(best.into_sorted().into_iter().map(neighbor).collect())
         })
         .collect()
-}
-
-impl DistanceTable<'_> {
-    /// Turns a distance into a key that sorts best first, and back.
-    fn sign(&self) -> f32 {
-        match self.metric {
-            Metric::L2 => 1.0,
-            Metric::Dot => -1.0,
-        }
-    }
 }
 
 fn best_of_part<T: Code>(
@@ -197,7 +187,7 @@ fn best_of_part<T: Code>(
     k: usize,
 ) -> Result<Vec<(f32, usize)>> {
     let scan = Scan::new(table)?;
-    let sign = table.sign();
+    let sign = table.metric.sign();
     let first = part * SCAN_CODES;
     let rows = codes.len() / table.m;
     let part = &codes[first * table.m..rows.min(first + SCAN_CODES) * table.m];
@@ -214,18 +204,19 @@ fn best_of_part<T: Code>(
 }
 
 /// The k least (key, id) pairs of those offered.
-struct Best {
+pub(crate) struct Best {
     k: usize,
     kept: Vec<(f32, usize)>,
-    worst: Option<(f32, usize)>,
+    /// No better than the k-th best so far; `None` while fewer than 2 k were offered.
+    pub(crate) worst: Option<(f32, usize)>,
 }
 
 impl Best {
-    fn new(k: usize) -> Result<Self> {
+    pub(crate) fn new(k: usize) -> Result<Self> {
         Ok(Self { k, kept: with_capacity(2 * k, "the best answers")?, worst: None })
     }
 
-    fn offer(&mut self, key: f32, id: usize) {
+    pub(crate) fn offer(&mut self, key: f32, id: usize) {
         if self.k == 0 || self.worst.is_some_and(|worst| !before(&(key, id), &worst)) {
             return;
         }
@@ -237,7 +228,7 @@ impl Best {
         }
     }
 
-    fn into_sorted(mut self) -> Vec<(f32, usize)> {
+    pub(crate) fn into_sorted(mut self) -> Vec<(f32, usize)> {
         self.kept.sort_unstable_by(order);
         self.kept.truncate(self.k);
         self.kept
@@ -335,7 +326,7 @@ mod tests {
                 for codes in &widths {
                     assert_eq!(table.adist(codes).unwrap(), plain);
                     let mut order: Vec<usize> = (0..n).collect();
-                    let sign = table.sign();
+                    let sign = table.metric.sign();
                     order.sort_by(|&a, &b| (sign * plain[a]).total_cmp(&(sign * plain[b])));
                     for k in [0, 1, 10, n, n + 5] {
                         let found = table.top_k(codes, k).unwrap();
