@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -38,8 +36,8 @@ def ground_truth(
 
     Returns distances (float32) and row numbers (int64), both (nq, min(k, N)), best first: the
     smallest squared distance for "l2", the largest product for "dot". Distances are summed in
-    float64 and rounded once; ties go to the lower row. On all threads, in blocks: memory beyond
-    the answer does not grow with N or nq, where both are float32 in C order.
+    float64 and rounded once; ties go to the lower row. On all threads, in blocks: memory grows
+    with the answer, not with N, unless `base` has to be converted to float32 in C order.
     """
     k = integer("k", k, 0)
     choice("metric", metric, METRICS)
@@ -95,7 +93,7 @@ def distortion(quantizer: PQ | OPQ, vecs: ArrayLike, *, progress: Progress = Non
     The mean over the rows of `vecs` (N, D), N > 0, summed in float64, in blocks: neither codes
     nor decoded vectors are held, and the number of threads does not change the result.
     """
-    pq: Any = quantizer.pq if isinstance(quantizer, OPQ) else quantizer
+    pq: object = quantizer.pq if isinstance(quantizer, OPQ) else quantizer
     if not isinstance(pq, PQ):
         raise PicoPQError(f"quantizer: got {type(pq).__name__}, want a PQ or an OPQ")
     rotation = quantizer._rotation() if isinstance(quantizer, OPQ) else None

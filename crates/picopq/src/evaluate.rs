@@ -30,13 +30,15 @@ const BLOCK_NEIGHBORS: usize = 1 << 20;
 const TILE_VALUES: usize = 1 << 16;
 /// Pieces that the work is cut into where the queries alone are fewer: the rows are cut too.
 const PIECES: usize = 64;
+/// The gamma of so many dimensions that products say nothing.
+const NO_BOUND: f64 = 1.0;
 /// Products compared with their cutoffs at once.
 const LANES: usize = 16;
 
 /// The `k` nearest rows of `base` (all, if there are fewer) to each query, best first: the smallest
 /// squared distance or the largest dot product. Distances are summed in f64 and rounded to f32;
-/// ties go to the lower row. Cost: nq n dim multiply-adds; scratch does not grow with `n` or `nq`
-/// beyond the answer.
+/// ties go to the lower row. Cost: nq n dim multiply-adds; memory grows with the answer, not with
+/// `n`.
 ///
 /// # Errors
 /// [`Error::DimensionMismatch`] if `queries` and `base` differ, [`Error::NonFinite`] or
@@ -116,7 +118,7 @@ impl<'a> Exact<'a> {
         // |q| |x| (Higham, "Accuracy and stability of numerical algorithms", section 3.1). The
         // rest, 64 u, covers what else is rounded: the centred values, norms, terms, cutoffs.
         let roundings = (dim + 64) as f64 * f64::from(f32::EPSILON) / 2.0;
-        let gamma = roundings / (1.0 - roundings).max(0.0);
+        let gamma = if roundings < 0.5 { roundings / (1.0 - roundings) } else { NO_BOUND };
         let tile_rows = (TILE_VALUES / dim).clamp(LANES, BLOCK_QUERIES * LANES);
         Self { base, k, metric, centre, gamma, tile_rows }
     }
@@ -218,7 +220,7 @@ impl<'a> Exact<'a> {
 
     /// Raises the cutoff to the k-th best so far.
     fn tighten(&self, bound: &mut Bound, best: &Best) {
-        let Some((key, _)) = best.worst.filter(|_| self.gamma < 1.0) else { return };
+        let Some((key, _)) = best.worst.filter(|_| self.gamma < NO_BOUND) else { return };
         let key = f64::from(key);
         let furthest = key + key.abs() * 2.0 * f64::from(f32::EPSILON); // that rounds to the same f32
         let cutoff = match self.metric {
@@ -331,8 +333,10 @@ mod tests {
         normals.into_iter().map(|normal| value(normal) as f32).collect()
     }
 
+    type Kind = (&'static str, Box<dyn Fn(f64) -> f64>);
+
     /// What makes products in f32 treacherous.
-    fn kinds(dim: usize) -> [(&'static str, Box<dyn Fn(f64) -> f64>); 6] {
+    fn kinds(dim: usize) -> [Kind; 6] {
         let limit = f64::from(vector_limit(dim));
         [
             ("normal", Box::new(|x| x)),
