@@ -43,7 +43,7 @@ lint: ## formatting, lints and documentation, warnings as errors
 format: ## format the Rust code
 	cargo fmt --all
 
-bench: build ## compare with nanopq and Faiss; CASE=encode for a part, QUICK=1 for two minutes
+bench: build ## compare with nanopq, Faiss and ScaNN; CASE=encode for a part, QUICK=1 for two minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 EVERYONE = (("picopq", 1), ("nanopq", 1), ("faiss", 1))
 PICOPQ_FAISS = (("picopq", 1), ("faiss", 1))
 SCALING = (("picopq", 2), ("picopq", 1), ("faiss", 2), ("faiss", 1))
+FOUR_BIT = (("picopq", 1), ("fastscan", 1), ("scann", 1))  # at the same bytes a vector
+ADDING = (("picopq", 1), ("encoding", 1), ("faiss", 1))
+HOLDING = (("picopq", 1), ("faiss", 1), ("fastscan", 1))
 
 FULL, QUICK = 1_000_000, 100_000
 TEXTS, FEW_TEXTS = 100_000, 20_000  # the 10,000 real rows, ten times and twice
@@ -25,6 +28,8 @@ class Case:
     reason: str
     ks: int = 256
     nq: int = 1
+    batch: int = 0  # queries in one call of an index; 0: all
+    k: int = 10
     contestants: tuple[tuple[str, int], ...] = EVERYONE  # (peer, threads); the first is the base
     tag: str = ""
 
@@ -33,18 +38,31 @@ class Case:
         ks = "" if self.ks == 256 else f"ks{self.ks}"
         return "-".join(filter(None, [self.op, self.data, f"m{self.m}", ks, self.tag]))
 
+    @property
+    def bytes(self) -> int:
+        """Of one code."""
+        return self.m * (self.ks - 1).bit_length() // 8
+
     def size(self, quick: bool, peer: str = "") -> int:
         """Rows that this peer gets: nanopq encodes few, because it is slow and rates compare."""
         rows = self.quick_rows if quick else self.rows
         return rows // 20 if (peer, self.op) == ("nanopq", "encode") else rows
 
+    def of(self, peer: str) -> Case:
+        """The case as this peer gets it: nanopq answers few queries, for the same reason."""
+        few = (peer, self.op) == ("nanopq", "index")
+        return replace(self, nq=self.nq // 20) if few else self
+
     def items(self, rows: int) -> int:
-        """Things that one call does: rows encoded, codes scanned, tables built."""
-        return rows * self.nq
+        """Things that one call does: rows encoded, codes scanned, tables built; of an index,
+        queries answered."""
+        return self.nq if self.op == "index" else rows * self.nq
 
 
 TWO = {"contestants": SCALING, "tag": "two-threads"}
 PAIR = {"contestants": PICOPQ_FAISS}
+SINGLE = {"nq": 100, "batch": 1}
+BATCH = {"nq": 100}
 # fmt: off
 CASES = [
     Case("encode", "sift", 8, FULL, QUICK, "Ds=16: Faiss goes through BLAS and a full table"),
@@ -79,5 +97,28 @@ CASES = [
     Case("adist", "sift", 16, 1_000, 1_000, "the cost of a call itself", tag="small"),
     Case("search", "sift", 16, FULL, QUICK, "ten best; nanopq: adist and argpartition"),
     Case("search", "sift", 16, FULL, 0, "sixteen queries in one call", nq=16, tag="nq16"),
+    Case("index", "sift", 8, FULL, 0, "one query after the other", **SINGLE),
+    Case("index", "sift", 16, FULL, QUICK, "the same, 16 look-ups a code", **SINGLE),
+    Case("index", "sift", 32, FULL, 0, "the same, 32 look-ups a code", **SINGLE),
+    Case("index", "sift", 8, FULL, 0, "more answers: a screen discards less", k=100, tag="k100", **SINGLE, **PAIR),
+    Case("index", "sift", 16, FULL, 0, "the same", k=100, tag="k100", **SINGLE, **PAIR),
+    Case("index", "sift", 32, FULL, 0, "the same", k=100, tag="k100", **SINGLE, **PAIR),
+    Case("index", "sift", 8, FULL, 0, "a hundred queries in one call", tag="nq100", **BATCH, **PAIR),
+    Case("index", "sift", 16, FULL, QUICK, "the same", tag="nq100", **BATCH, **PAIR),
+    Case("index", "sift", 32, FULL, 0, "the same", tag="nq100", **BATCH, **PAIR),
+    Case("index", "sift", 8, FULL, 0, "the same, more answers", k=100, tag="nq100-k100", **BATCH, **PAIR),
+    Case("index", "sift", 16, FULL, 0, "the same", k=100, tag="nq100-k100", **BATCH, **PAIR),
+    Case("index", "sift", 32, FULL, 0, "the same", k=100, tag="nq100-k100", **BATCH, **PAIR),
+    Case("index", "sift", 16, FULL, 0, "4-bit codes of 8 bytes", ks=16, contestants=FOUR_BIT, **SINGLE),
+    Case("index", "sift", 32, FULL, QUICK, "4-bit codes of 16 bytes", ks=16, contestants=FOUR_BIT, **SINGLE),
+    Case("index", "sift", 64, FULL, 0, "4-bit codes of 32 bytes", ks=16, contestants=FOUR_BIT, **SINGLE),
+    Case("index", "sift", 16, FULL, 0, "a hundred queries in one call", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
+    Case("index", "sift", 32, FULL, 0, "the same", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
+    Case("index", "sift", 64, FULL, 0, "the same", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
+    Case("index", "sift", 16, FULL, 0, "what a second thread brings to one query", **SINGLE, **TWO),
+    Case("index", "sift", 32, FULL, 0, "the same, 4-bit codes", ks=16, contestants=SCALING[:2], tag="two-threads", **SINGLE),
+    Case("add", "sift", 16, FULL, QUICK, "an index filled with vectors, against encoding alone", contestants=ADDING),
+    Case("hold", "sift", 16, FULL, 0, "bytes an index holds for a code, 8-bit", contestants=HOLDING[:2]),
+    Case("hold", "sift", 32, FULL, 0, "the same, 4-bit", ks=16, contestants=HOLDING),
 ]
 # fmt: on

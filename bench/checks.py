@@ -2,7 +2,8 @@
 
 A report holds `wrong`, the number of wrong items, and what else is worth recording:
 `error`, the mean squared reconstruction error per vector; `different`, codes that are
-another codeword at the same distance up to rounding; `recall`.
+another codeword at the same distance up to rounding, or ids at another rank; recall among the
+first ten found: `10-recall@10` of the ten nearest vectors, `1-recall@10` of the nearest.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 import data
+from picopq import evaluate
 
 CHECKED = 20_000  # rows of an encode that are judged: the first half and the last half
 BLOCK = 10_000
+BEST = 100  # codes that a search finds at most
 # Two codewords tie when their squared distances differ by less than this share of
 # |x|^2 + |c|^2: sixteen units in the last place of the float32 sums the peers compute.
 NEAR_TIE = 16 * 2.0**-23
@@ -81,36 +84,61 @@ def dtable(inputs, answer):
     return {"wrong": np.count_nonzero(~np.isclose(answer, expected, rtol=CLOSE, atol=0))}
 
 
-def sums(inputs, query):
-    """(n,) float64 distances of all codes."""
-    columns = table(inputs, query)
-    return sum(columns[m][inputs.codes[:, m]] for m in range(inputs.m))
+def sums(inputs, query, rows=slice(None)):
+    """Float64 distances of the codes of these rows, by default all."""
+    columns, codes = table(inputs, query), inputs.codes[rows]
+    return sum(columns[m][codes[:, m]] for m in range(inputs.m))
 
 
 def adist(inputs, answer):
     """`answer` is the distances (n,), or the one best found: (distances, ids), each (1, 1)."""
     expected = sums(inputs, inputs.queries[0])
     if isinstance(answer, tuple):
-        dists, ids = answer
-        return {"wrong": ranked(dists[0], ids[0], expected)}
+        (dists,), (ids,) = answer
+        return {"wrong": misranked(dists, expected[ids], [expected.min()])}
     return {"wrong": np.count_nonzero(~np.isclose(answer, expected, rtol=CLOSE, atol=0))}
 
 
-def ranked(dists, ids, expected):
-    """Wrong ranks among the k found, given the true distances (n,) of all codes."""
-    best = np.sort(np.partition(expected, len(ids))[: len(ids)])
-    right = np.isclose([dists, best], expected[ids], rtol=CLOSE).all(axis=0)
-    return np.count_nonzero(~right) + len(ids) - len(np.unique(ids))
+def misranked(dists, actual, best):
+    """Wrong ranks: of the distances returned, and of the actual ones of the ids returned."""
+    return np.count_nonzero(~np.isclose([dists, actual], best, rtol=CLOSE).all(axis=0))
+
+
+def nearest_codes(inputs):
+    """(QUERIES, BEST) ids of the nearest codes by a plain scan, ties to the lower id."""
+
+    def one(query):
+        dists = sums(inputs, query)
+        ids = np.flatnonzero(dists <= np.partition(dists, BEST - 1)[BEST - 1])
+        return ids[np.argsort(dists[ids], kind="stable")][:BEST]
+
+    name = f"nearest-{inputs.data}-m{inputs.m}-ks{inputs.ks}-{len(inputs.codes)}"
+    return data.kept(name, lambda: np.stack([one(query) for query in data.queries()]))
 
 
 def search(inputs, answer):
+    """`answer` is (distances, ids), each (nq, k); distances are None where a peer rounds them,
+    and then only recall is judged."""
     dists, ids = answer
-    pairs = zip(inputs.queries, dists, ids)
-    wrong = sum(ranked(d, i, sums(inputs, query)) for query, d, i in pairs)
-    vecs = data.vectors(inputs.data, len(inputs.codes))
-    norms, k = squares(vecs), ids.shape[1]
-    hits = 0
-    for query, found in zip(inputs.queries, ids):
-        true = np.argpartition(norms - 2 * vecs @ query, k)[:k]
-        hits += len(np.intersect1d(true, found))
-    return {"wrong": wrong, "recall": hits / ids.size}
+    k, n = ids.shape[1], len(inputs.codes)
+    wrong = int(ids.shape != (len(inputs.queries), inputs.k))
+    wrong += np.count_nonzero((ids < 0) | (ids >= n)) + sum(k - len(np.unique(row)) for row in ids)
+    report = {}
+    if not wrong and dists is not None:
+        best = nearest_codes(inputs)[: len(ids), :k]
+        for query, returned, found, wanted in zip(inputs.queries, dists, ids, best):
+            wrong += misranked(returned, sums(inputs, query, found), sums(inputs, query, wanted))
+        report["different"] = np.count_nonzero(ids != best)
+    truth = data.truth(inputs.data, n)[: len(ids)]
+    report["10-recall@10"] = evaluate.k_recall_at_k(truth, ids, 10)
+    report["1-recall@10"] = evaluate.recall_at_k(truth, ids, 10)
+    return {"wrong": wrong} | report
+
+
+index = search
+
+
+add = encode
+
+def hold(inputs, codes):
+    return {"wrong": np.count_nonzero(codes != inputs.codes)}

@@ -135,17 +135,29 @@ def codebook(name: str, m: int, ks: int) -> np.ndarray:
     return kept(f"codebook-{name}-m{m}-ks{ks}", train)
 
 
-def codes(name: str, m: int, rows: int) -> np.ndarray:
-    """(rows, M) uint8 codes of the vectors in the shared codebook of 256 codewords."""
+def codes(name: str, m: int, ks: int, rows: int) -> np.ndarray:
+    """(rows, M) uint8 codes of the vectors in the shared codebook."""
 
     def encode() -> np.ndarray:
         import faiss
 
-        pq = faiss.ProductQuantizer(DIM[name], m, 8)
-        faiss.copy_array_to_vector(codebook(name, m, 256).ravel(), pq.centroids)
-        return pq.compute_codes(vectors(name, rows))
+        pq = faiss.ProductQuantizer(DIM[name], m, ks.bit_length() - 1)
+        faiss.copy_array_to_vector(codebook(name, m, ks).ravel(), pq.centroids)
+        packed = pq.compute_codes(vectors(name, rows))
+        return packed if ks == 256 else faiss.unpack_bitstrings(packed, m, pq.nbits).astype(np.uint8)
 
-    return kept(f"codes-{name}-m{m}-{rows}", encode)
+    return kept(f"codes-{name}-m{m}-" + (f"ks{ks}-" if ks != 256 else "") + str(rows), encode)
+
+
+def truth(name: str, rows: int) -> np.ndarray:
+    """(QUERIES, 100) int64: the nearest vectors of each query, nearest first."""
+
+    def search() -> np.ndarray:
+        from picopq.evaluate import ground_truth
+
+        return ground_truth(vectors(name, rows), queries(), 100)[1]
+
+    return kept(f"truth-{name}-{rows}", search)
 
 
 @dataclass(frozen=True)
@@ -155,6 +167,8 @@ class Inputs:
     data: str
     m: int
     ks: int
+    k: int
+    batch: int
     vecs: np.ndarray | None = None  # (n, D)
     codewords: np.ndarray | None = None  # (M, Ks, Ds)
     codes: np.ndarray | None = None  # (n, M)
@@ -164,19 +178,25 @@ class Inputs:
     def dim(self) -> int:
         return DIM[self.data]
 
+    @property
+    def batches(self) -> list[np.ndarray]:
+        """The queries, cut into those of one call."""
+        step = self.batch or len(self.queries)
+        return [self.queries[i : i + step] for i in range(0, len(self.queries), step)]
+
 
 def inputs(case, rows: int) -> Inputs:
     name, m, ks = case.data, case.m, case.ks
     arrays = {}
-    if case.op in ("encode", "fit", "fit_default", "opq"):
+    if case.op in ("encode", "add", "fit", "fit_default", "opq"):
         arrays["vecs"] = vectors(name, rows)
-    if case.op in ("encode", "decode", "dtable", "adist", "search"):
+    if case.op in ("encode", "add", "decode", "dtable", "adist", "search", "index", "hold"):
         arrays["codewords"] = codebook(name, m, ks)
-    if case.op in ("decode", "adist", "search"):
-        arrays["codes"] = codes(name, m, rows)
-    if case.op in ("dtable", "adist", "search"):
+    if case.op in ("decode", "adist", "search", "index", "hold"):
+        arrays["codes"] = codes(name, m, ks, rows)
+    if case.op in ("dtable", "adist", "search", "index", "hold"):
         arrays["queries"] = queries()[: case.nq]
-    return Inputs(name, m, ks, **arrays)
+    return Inputs(name, m, ks, case.k, case.batch, **arrays)
 
 
 def describe(name: str) -> dict[str, str]:

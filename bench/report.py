@@ -14,18 +14,37 @@ import data
 
 RECORDS = data.ROOT / "bench" / "records"
 LIMITS = data.ROOT / "bench" / "limits.py"
-PACKAGES = "picopq nanopq faiss-cpu numpy scipy opencv-python-headless scikit-image".split()
+PACKAGES = "picopq nanopq faiss-cpu scann numpy scipy opencv-python-headless scikit-image".split()
 FLAGS = "fma avx2 avx512f avx512bw avx512vl avx512vbmi avx512_vnni asimd sve".split()
-COLOURS = {"picopq": "#1b6ca8", "nanopq": "#e08b27", "faiss": "#4c9a5b"}
+COLOURS = {
+    "picopq": "#1b6ca8",
+    "nanopq": "#e08b27",
+    "faiss": "#4c9a5b",
+    "fastscan": "#8fbf6a",
+    "scann": "#b5483a",
+    "encoding": "#7f9fb8",
+}
+SEARCHES = {
+    "picopq": "picopq",
+    "faiss": "Faiss IndexPQ",
+    "fastscan": "Faiss fast scan",
+    "scann": "ScaNN",
+}
+LINES = {16: "s--", 256: "o-"}
 QUIET = 0.9  # cores a single thread gets at least when nothing else runs
 METHOD = {
     "ratios": "rate of the first peer over this peer's, one pair per round, peers in turn",
-    "rows": "nanopq encodes a twentieth of the rows, because it is slow: rates are compared",
+    "rows": "nanopq encodes a twentieth of the rows and searches an index for a twentieth of the "
+    "queries, because it is slow: rates are compared",
     "memory_bytes": "VmHWM of the first call in a fresh process, less what was resident before, "
     "less the answer; below 1 MB it is only the grain of the count",
+    "held_bytes": "what stays resident after the first call, with its answer",
     "share": "of the best rate seen of the limit that is named (limits_per_second)",
     "error": "mean squared reconstruction error per vector",
-    "different": "codes naming another codeword at the same distance up to rounding",
+    "different": "codes naming another codeword at the same distance up to rounding, or ids at "
+    "another rank than a plain scan in float64 gives them",
+    "10-recall@10": "share of the ten nearest vectors that are among the first ten found",
+    "1-recall@10": "share of queries whose nearest vector is among the first ten found",
 }
 
 
@@ -108,14 +127,23 @@ def name(quick: bool, case: str) -> str:
     return "-".join(part for part in (day, "quick" if quick else "full", case) if part)
 
 
-def plot(record: dict, path: Path) -> None:
-    """One bar per case and peer: the median ratio, with the least and greatest as whiskers."""
+def pyplot():
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
     import matplotlib.pyplot as plt
 
+    return plt
+
+
+def title(record: dict) -> str:
+    return f"{record['processor']['model']}, {record['mode']} mode, {record['date'][:10]}"
+
+
+def plot(record: dict, path: Path) -> None:
+    """One bar per case and peer: the median ratio, with the least and greatest as whiskers."""
+    plt = pyplot()
     rows, places, ticks = [], [], []
     for case in record["cases"]:
         start = places[-1] + 1.6 if places else 0.0
@@ -142,9 +170,56 @@ def plot(record: dict, path: Path) -> None:
     axes.invert_yaxis()
     first = next(case["results"][0]["peer"] for case in record["cases"] if case["results"])
     axes.set_xlabel(f"speed of {first} over each peer's (above 1: {first} is faster)")
-    axes.set_title(
-        f"{record['processor']['model']}, {record['mode']} mode, {record['date'][:10]}", fontsize=9
-    )
+    axes.set_title(title(record), fontsize=9)
+    figure.savefig(path)
+
+
+def recall_points(record: dict) -> dict:
+    """(bytes, recall, queries per second) by (batch, peer, ks): all that one thread answered
+    with k = 10."""
+    points = {}
+    for case in record["cases"]:
+        settings = case.get("settings", {})
+        if settings.get("op") != "index" or settings["k"] != 10 or "two-threads" in case["case"]:
+            continue
+        for r in case["results"]:
+            if r["peer"] == "nanopq":  # the same answers as IndexPQ, far below
+                continue
+            series = points.setdefault((settings["batch"], r["peer"], settings["ks"]), [])
+            series.append((settings["bytes"], r["answer"]["10-recall@10"], r["items_per_second"]))
+    return points
+
+
+def plot_recall(record: dict, path: Path) -> None:
+    """Recall against speed, a line for each peer, a point for each size of its codes."""
+    plt = pyplot()
+    points = recall_points(record)
+    batches = sorted({batch for batch, _, _ in points})
+    figure, panels = plt.subplots(
+        1, len(batches), figsize=(1 + 4.5 * len(batches), 4.5), layout="constrained",
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
+    for axes, batch in zip(panels[0], batches):
+        for (its_batch, peer, ks), series in points.items():
+            if its_batch != batch:
+                continue
+            sizes, recalls, speeds = zip(*sorted(series))
+            axes.plot(
+                recalls, speeds, LINES[ks], color=COLOURS[peer],
+                label=f"{SEARCHES[peer]}, {ks.bit_length() - 1}-bit",
+            )  # fmt: skip
+            for size, recall, speed in zip(sizes, recalls, speeds):
+                axes.annotate(
+                    f"{size} B", (recall, speed), xytext=(4, 4),
+                    textcoords="offset points", fontsize=7,
+                )  # fmt: skip
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.set_xlabel("10-recall@10")
+        axes.set_title("one query a call" if batch == 1 else f"{batch} queries a call", fontsize=9)
+    panels[0][0].set_ylabel("queries per second, one thread")
+    panels[0][0].legend(fontsize=7)
+    figure.suptitle(title(record), fontsize=9)
     figure.savefig(path)
 
 
@@ -154,4 +229,6 @@ def save(record: dict, name: str) -> None:
     path.write_text(json.dumps(record, indent=1, default=lambda number: number.item()) + "\n")
     if any(case["results"][1:] for case in record["cases"]):
         plot(record, path.with_suffix(".svg"))
+    if recall_points(record):
+        plot_recall(record, path.with_name(f"{name}-recall.svg"))
     print(f"record: {path.relative_to(data.ROOT)}")

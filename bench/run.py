@@ -1,4 +1,4 @@
-"""The benchmark: python bench/run.py [--case PREFIXES] [--quick] [--peers picopq,nanopq,faiss]
+"""The benchmark: python bench/run.py [--case PREFIXES] [--quick] [--peers picopq,faiss]
 
 For each case every peer gets a process of its own, held to the same number of threads.
 Their calls alternate (A B C A B C ...); a round gives one ratio per peer, and the median,
@@ -57,7 +57,7 @@ def result(case: Case, worker: Worker, base: Worker) -> dict:
     """What the record says of one peer; `ratios` compare the base with it."""
 
     def rates(w: Worker) -> list[float]:
-        return [case.items(w.rows) / sample["seconds"] for sample in w.samples]
+        return [w.case.items(w.rows) / sample["seconds"] for sample in w.samples]
 
     found = {
         "peer": worker.peer,
@@ -68,7 +68,10 @@ def result(case: Case, worker: Worker, base: Worker) -> dict:
         "seconds_per_call": [sample["seconds"] for sample in worker.samples],
         "cores": [round(sample["cores"], 3) for sample in worker.samples],
     }
-    return found | worker.first
+    found |= worker.first
+    if case.op == "hold":
+        found["answer"]["bytes_per_code"] = found["held_bytes"] / worker.rows
+    return found
 
 
 def shares(case: Case, found: dict, limits: dict) -> dict:
@@ -99,7 +102,7 @@ def run_case(case: Case, quick: bool, peers: list[str], limits: dict) -> dict:
         workers = []
         for peer, threads in case.contestants:
             if peer in peers:
-                workers.append(Worker(peer, threads, case, case.size(quick, peer)))
+                workers.append(Worker(peer, threads, case.of(peer), case.size(quick, peer)))
                 stack.callback(workers[-1].stop)
         for worker in workers:
             worker.start()
@@ -109,6 +112,13 @@ def run_case(case: Case, quick: bool, peers: list[str], limits: dict) -> dict:
     return {
         "case": case.name,
         "reason": case.reason,
+        "settings": {
+            "op": case.op,
+            "bytes": case.bytes,
+            "ks": case.ks,
+            "k": case.k,
+            "batch": case.batch or case.nq,
+        },
         "results": results,
         "faults": faults(case, results),
     }
@@ -118,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", default="", help="only the cases whose name starts with one of these, by commas")
     parser.add_argument("--quick", action="store_true", help="fewer rows, cases and rounds")
-    parser.add_argument("--peers", default="picopq,nanopq,faiss")
+    parser.add_argument("--peers", default="picopq,nanopq,faiss,fastscan,scann,encoding")
     parser.add_argument("--name", help="of the record; by default the date, mode and case")
     args = parser.parse_args()
     peers, cores = args.peers.split(","), len(os.sched_getaffinity(0))

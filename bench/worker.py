@@ -69,13 +69,16 @@ class Bench:
         """The warm-up: one call, its memory beyond inputs and outputs, its answer checked.
 
         Memory is the resident high-water mark (VmHWM, reset through clear_refs) less what
-        was resident before and less the bytes of the answer.
+        was resident before and less the bytes of the answer; `held` is what stays resident
+        with the answer.
         """
         ctypes.CDLL(None).malloc_trim(0)  # else freed memory kept by malloc hides some
         Path("/proc/self/clear_refs").write_text("5")
         before = status("VmRSS")
         sample, result = timed(self.work, 1)
         peak = status("VmHWM") - before
+        ctypes.CDLL(None).malloc_trim(0)
+        held = status("VmRSS") - before
         answer = self.answer(result)
         output = size(result if isinstance(result, np.ndarray) else answer)
         report = self.check(self.inputs, answer)
@@ -86,6 +89,7 @@ class Bench:
             "kernels": self.kernels,
             "calls_per_sample": self.calls,
             "memory_bytes": max(0, peak - output),
+            "held_bytes": held,
             "answer": report,
         }
 
@@ -107,7 +111,7 @@ class Worker:
     """The parent's end of one process."""
 
     def __init__(self, peer: str, threads: int, case, rows: int):
-        self.peer, self.threads, self.rows = peer, threads, rows
+        self.peer, self.threads, self.case, self.rows = peer, threads, case, rows
         self.pipe, other = multiprocessing.Pipe()
         self.process = multiprocessing.get_context("spawn").Process(
             target=serve, args=(other, peer, threads, case, rows), daemon=True

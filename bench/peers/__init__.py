@@ -8,7 +8,15 @@ instruction set that the library chose.
 
 from importlib import import_module
 
+import numpy as np
+
 
 def load(name: str, threads: int):
     """The peer called `name`, held to this many threads."""
     return import_module(f"peers.{name}_").peer(threads)
+
+
+def searched(search, inputs):
+    """Work and answer of `search(queries, k)` -> (distances, ids), batch after batch."""
+    work = lambda: [search(queries, inputs.k) for queries in inputs.batches]
+    return work, lambda found: tuple(map(np.concatenate, zip(*found)))

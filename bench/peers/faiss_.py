@@ -1,4 +1,5 @@
-"""faiss-cpu 1.15.1. It has no adist: the nearest work is IndexPQ.search with k=1.
+"""faiss-cpu 1.15.1: ProductQuantizer, OPQMatrix, IndexPQ. It has no adist: the nearest work is
+IndexPQ.search with k=1.
 
 `fit` gives ProductQuantizer nanopq's budget (20 iterations over all rows); `fit_default`
 and `opq` leave every setting alone (25 iterations over at most 65,536 rows; 50 rotations).
@@ -8,6 +9,7 @@ import faiss
 import numpy as np
 from faiss import swig_ptr
 
+from peers import searched
 from peers.nanopq_ import same
 
 
@@ -84,19 +86,48 @@ class Faiss:
 
         return work, same
 
-    def index(self, inputs):
+    def empty(self, inputs):
         index = faiss.IndexPQ(inputs.dim, inputs.m, bits(inputs))
         trained(inputs, index.pq)
         index.is_trained = True
-        index.add_sa_codes(inputs.codes)
+        return index
+
+    def filled(self, inputs):
+        index = self.empty(inputs)
+        pack = index.pq.nbits != 8
+        index.add_sa_codes(faiss.pack_bitstrings(inputs.codes, index.pq.nbits) if pack else inputs.codes)
         return index
 
     def adist(self, inputs):
-        return self.search(inputs, k=1)
+        index = self.filled(inputs)
+        return lambda: index.search(inputs.queries, 1), same
 
-    def search(self, inputs, k=10):
-        index = self.index(inputs)
-        return lambda: index.search(inputs.queries, k), same
+    def search(self, inputs):
+        index = self.filled(inputs)
+        return lambda: index.search(inputs.queries, inputs.k), same
+
+    def index(self, inputs):
+        return searched(self.filled(inputs).search, inputs)
+
+    def add(self, inputs):
+        def work():
+            index = self.empty(inputs)
+            index.add(inputs.vecs)
+            return index
+
+        return work, self.codes
+
+    def hold(self, inputs):
+        def work():
+            index = self.filled(inputs)
+            index.search(inputs.queries, inputs.k)
+            return index
+
+        return work, self.codes
+
+    def codes(self, index):
+        packed = faiss.vector_to_array(index.codes).reshape(index.ntotal, -1)
+        return faiss.unpack_bitstrings(packed, index.pq.M, index.pq.nbits)
 
 
 def peer(threads):

@@ -53,8 +53,8 @@ class NanopqApi:
         table = self.trained(inputs).dtable(inputs.queries[0])
         return lambda: table.adist(inputs.codes), same
 
-    def search(self, inputs, k=10):
-        pq = self.trained(inputs)
+    def search(self, inputs):
+        pq, k = self.trained(inputs), inputs.k
 
         def one(query):
             dists = pq.dtable(query).adist(inputs.codes)
@@ -64,6 +64,9 @@ class NanopqApi:
 
         work = lambda: [one(query) for query in inputs.queries]
         return work, lambda found: tuple(map(np.stack, zip(*found)))
+
+    def index(self, inputs):
+        return self.search(inputs)
 
 
 def peer(threads):

@@ -1,5 +1,6 @@
-"""picopq: nanopq's calls on picopq's classes, and its own top-k."""
+"""picopq: nanopq's calls on picopq's classes, its own top-k, and its index."""
 
+from peers import searched
 from peers.nanopq_ import NanopqApi, same
 
 
@@ -7,9 +8,38 @@ class Picopq(NanopqApi):
     def kernels(self):
         return self.library.instruction_set()
 
-    def search(self, inputs, k=10):
+    def search(self, inputs):
         pq = self.trained(inputs)
-        return lambda: pq.search(inputs.queries, inputs.codes, k), same
+        return lambda: pq.search(inputs.queries, inputs.codes, inputs.k), same
+
+    def filled(self, inputs):
+        index = self.library.Index(self.trained(inputs))
+        index.add_codes(inputs.codes)
+        return index
+
+    def index(self, inputs):
+        return searched(self.filled(inputs).search, inputs)
+
+    def add(self, inputs):
+        pq = self.trained(inputs)
+
+        def work():
+            index = self.library.Index(pq)
+            index.add(inputs.vecs)
+            return index
+
+        return work, self.codes
+
+    def hold(self, inputs):
+        def work():
+            index = self.filled(inputs)
+            index.search(inputs.queries, inputs.k)  # what is laid out for it is held too
+            return index
+
+        return work, self.codes
+
+    def codes(self, index):
+        return index.codes
 
 
 def peer(threads):

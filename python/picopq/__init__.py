@@ -7,6 +7,7 @@
     dists, ids = index.search(queries, k=10)
 """
 
+from . import evaluate
 from ._alias import install_as_nanopq
 from ._arrays import finite_rows
 from ._errors import PicoPQError, PicoPQWarning
@@ -23,6 +24,7 @@ __all__ = [
     "Index",
     "PicoPQError",
     "PicoPQWarning",
+    "evaluate",
     "faiss_to_nanopq",
     "finite_rows",
     "install_as_nanopq",

@@ -17,9 +17,11 @@ __all__ = [
     "PicoPQError",
     "adist",
     "decode",
+    "distortion",
     "eigenvalue_allocation",
     "encode",
     "finite_rows",
+    "ground_truth",
     "instruction_set",
     "num_threads",
     "rerank",
@@ -149,6 +151,21 @@ def rerank(
     ids: I64,  # (k,)
 ) -> None:
     """The k best of the candidates by exact distance; what stands past n answers stays."""
+
+def ground_truth(
+    base: F32,  # (N, D)
+    queries: F32,  # (nq, D)
+    metric: str,
+    dists: F32,  # (nq, k), k <= N
+    ids: I64,  # (nq, k)
+    progress: Report | None,
+) -> None:
+    """The k nearest rows of every query, best first, ties to the lower row."""
+
+def distortion(
+    codewords: F32, vecs: F32, progress: Report | None, rotation: F32 | None = None
+) -> float:
+    """Mean squared reconstruction error; 0 for no rows."""
 
 def num_threads() -> int: ...
 def set_num_threads(threads: int) -> None:

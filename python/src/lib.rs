@@ -12,8 +12,8 @@ use numpy::{
     PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3,
 };
 use picopq::{
-    Code, Codebook, Codes, DistanceTable, Init, Metric, Opq, OpqOptions, Pq, PqOptions, Rotation,
-    Start, Vectors,
+    Code, Codebook, Codes, DistanceTable, Init, Metric, Neighbor, Opq, OpqOptions, Pq, PqOptions,
+    Rotation, Start, Vectors, evaluate,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -349,6 +349,13 @@ fn adist<'py>(
     })
 }
 
+/// Answers of a search into arrays (nq, k).
+fn write_neighbors(found: Vec<Vec<Neighbor>>, dists: &mut [f32], ids: &mut [i64]) {
+    for ((dist, id), neighbor) in dists.iter_mut().zip(ids).zip(found.into_iter().flatten()) {
+        (*dist, *id) = (neighbor.distance, neighbor.id);
+    }
+}
+
 #[pyfunction]
 fn search<'py>(
     py: Python<'py>,
@@ -367,10 +374,47 @@ fn search<'py>(
         let tables = tables.chunks_exact(m * ks).map(|table| DistanceTable::new(table, m, metric));
         let tables: Vec<_> = tables.collect::<picopq::Result<_>>()?;
         let found = picopq::search(&tables, &codes.checked(ks)?, k, task)?;
-        for ((dist, id), neighbor) in dists.iter_mut().zip(ids).zip(found.into_iter().flatten()) {
-            (*dist, *id) = (neighbor.distance, neighbor.id);
-        }
+        write_neighbors(found, dists, ids);
         Ok(())
+    })
+}
+
+#[pyfunction]
+fn ground_truth<'py>(
+    py: Python<'py>,
+    base: PyReadonlyArray2<'py, f32>,
+    queries: PyReadonlyArray2<'py, f32>,
+    metric: &str,
+    mut dists: PyReadwriteArray2<'py, f32>,
+    mut ids: PyReadwriteArray2<'py, i64>,
+    progress: Listener<'py>,
+) -> PyResult<()> {
+    let (base, queries) = (vectors(py, &base)?, vectors(py, &queries)?);
+    let (metric, k) = (metric_of(metric)?, dists.as_array().ncols());
+    let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
+    let cost = cost(&[queries.len(), base.len(), base.dim()]);
+    run(py, cost, Listeners::new(progress, None), |task| {
+        let found = evaluate::ground_truth(base, queries, k, metric, task)?;
+        write_neighbors(found, dists, ids);
+        Ok(())
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (codewords, vecs, progress, rotation=None))]
+fn distortion<'py>(
+    py: Python<'py>,
+    codewords: PyReadonlyArray3<'py, f32>,
+    vecs: PyReadonlyArray2<'py, f32>,
+    progress: Listener<'py>,
+    rotation: Option<PyReadonlyArray2<'py, f32>>,
+) -> PyResult<f64> {
+    let (book, rows) = (codebook(py, &codewords)?, vectors(py, &vecs)?);
+    let rotation = rotation_of(py, rotation.as_ref())?;
+    let width = book.ks() + rotation.map_or(0, |rotation| rotation.dim());
+    let cost = cost(&[rows.len(), rows.dim(), width]);
+    run(py, cost, Listeners::new(progress, None), |task| {
+        evaluate::distortion(book, rotation, rows, task)
     })
 }
 
@@ -405,6 +449,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<index::Index>()?;
     module.add_class::<index::Blocks>()?;
     module.add_function(wrap_pyfunction!(index::rerank, module)?)?;
+    module.add_function(wrap_pyfunction!(ground_truth, module)?)?;
+    module.add_function(wrap_pyfunction!(distortion, module)?)?;
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(instruction_set, module)?)?;

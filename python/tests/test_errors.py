@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import picopq
-from picopq import OPQ, PQ, DistanceTable, PicoPQError
+from picopq import OPQ, PQ, DistanceTable, PicoPQError, evaluate
 
 
 class Given(NamedTuple):
@@ -423,6 +423,102 @@ BAD_INPUT = {
         lambda g: DistanceTable(np.ones((2, 2)), "angular"),
         PicoPQError,
         "metric: got 'angular'",
+    ),
+    # evaluation
+    "base of other width": (
+        lambda g: evaluate.ground_truth(g.vecs, g.vecs[:, :12], 1),
+        PicoPQError,
+        "dimension mismatch: base has 16, queries has 12",
+    ),
+    "base without columns": (
+        lambda g: evaluate.ground_truth(g.vecs[:, :0], g.vecs, 1),
+        PicoPQError,
+        "base has no columns",
+    ),
+    "one query": (
+        lambda g: evaluate.ground_truth(g.vecs, g.vecs[0], 1),
+        PicoPQError,
+        r"queries: got 1 axes, shape \(16,\), want \(nq, D\)",
+    ),
+    "NaN in the base": (
+        lambda g: evaluate.ground_truth(put(g.vecs, ((7, 2), NAN), ((9, 1), INF)), g.vecs, 1),
+        PicoPQError,
+        r"base has 2 value\(s\) that are NaN or infinite, the first at row 7, column 2",
+    ),
+    "large queries": (
+        lambda g: evaluate.ground_truth(g.vecs, put(g.vecs, ((3, 1), 1e30)), 1),
+        PicoPQError,
+        "queries has a value too large for f32 distances at row 3, column 1",
+    ),
+    "neighbours by another metric": (
+        lambda g: evaluate.ground_truth(g.vecs, g.vecs, 1, "cosine"),
+        PicoPQError,
+        "metric: got 'cosine'",
+    ),
+    "neighbours below 0": (
+        lambda g: evaluate.ground_truth(g.vecs, g.vecs, -1),
+        PicoPQError,
+        "k: got -1, want >= 0",
+    ),
+    "recall at 0": (
+        lambda g: evaluate.recall_at_k([[1]], [[1]], 0),
+        PicoPQError,
+        "k: got 0, want >= 1",
+    ),
+    "recall of few columns": (
+        lambda g: evaluate.recall_at_k([[1]], [[1, 2]], 3),
+        PicoPQError,
+        "found_ids: got 2 columns, want at least 3",
+    ),
+    "recall of few true columns": (
+        lambda g: evaluate.k_recall_at_k([[1]], [[1, 2]], 2),
+        PicoPQError,
+        "truth_ids: got 1 columns, want at least 2",
+    ),
+    "recall of other rows": (
+        lambda g: evaluate.recall_at_k([[1], [2]], [[1]], 1),
+        PicoPQError,
+        "found_ids: got 1 rows, truth_ids has 2",
+    ),
+    "recall of no query": (
+        lambda g: evaluate.k_recall_at_k(g.codes[:0], g.codes[:0], 1),
+        PicoPQError,
+        "truth_ids has no rows",
+    ),
+    "recall of distances": (
+        lambda g: evaluate.recall_at_k([[1]], [[1.0]], 1),
+        PicoPQError,
+        "found_ids: got dtype float64, want an integer type",
+    ),
+    "distortion of no quantizer": (
+        lambda g: evaluate.distortion(g.table, g.vecs),
+        PicoPQError,
+        "quantizer: got DistanceTable, want a PQ or an OPQ",
+    ),
+    "distortion before fit": (
+        lambda g: evaluate.distortion(NEW, g.vecs),
+        PicoPQError,
+        r"call fit\(\) first",
+    ),
+    "opq distortion before fit": (
+        lambda g: evaluate.distortion(NEW_OPQ, g.vecs),
+        PicoPQError,
+        r"call fit\(\) first",
+    ),
+    "distortion of no rows": (
+        lambda g: evaluate.distortion(g.pq, g.vecs[:0]),
+        PicoPQError,
+        "vecs has no rows",
+    ),
+    "distortion of other width": (
+        lambda g: evaluate.distortion(g.opq, g.vecs[:, :12]),
+        PicoPQError,
+        "dimension mismatch: model has 16, vecs has 12",
+    ),
+    "distortion of NaN": (
+        lambda g: evaluate.distortion(g.pq, put(g.vecs, ((7, 2), NAN))),
+        PicoPQError,
+        r"vecs has 1 value\(s\) that are NaN or infinite, the first at row 7, column 2",
     ),
     "rows of rank 1": (lambda g: picopq.finite_rows(g.vecs[0]), PicoPQError, "vecs: got 1 axes"),
     "threads below 0": (lambda g: picopq.set_num_threads(-1), OverflowError, "negative"),

@@ -18,6 +18,7 @@ import pytest
 from conftest import run, synthetic
 
 import picopq
+from picopq import evaluate
 
 
 class Given(NamedTuple):
@@ -46,6 +47,8 @@ LONG_CALLS = {
     "opq fit": lambda g: g.opq.fit(g.vecs, rotation_iter=100_000),
     "encode": lambda g: g.slow.encode(g.vecs),
     "search": lambda g: g.pq.search(g.vecs, g.codes, 10),
+    "ground truth": lambda g: evaluate.ground_truth(g.vecs, g.vecs, 10),
+    "distortion": lambda g: evaluate.distortion(g.slow, g.vecs),
 }
 # With a progress function.
 CALLS = {
@@ -62,6 +65,11 @@ CALLS = {
         g.vecs[:9000], g.codes[:1000], 10, progress=report
     ),
     "opq search": lambda g, report: g.opq.search(g.vecs[:500], g.codes, 10, progress=report),
+    "ground truth": lambda g, report: evaluate.ground_truth(
+        g.vecs, g.vecs[:2000], 10, progress=report
+    ),
+    "distortion": lambda g, report: evaluate.distortion(g.pq, g.vecs, progress=report),
+    "opq distortion": lambda g, report: evaluate.distortion(g.opq, g.vecs, progress=report),
 }
 
 

@@ -27,6 +27,7 @@
 mod best;
 mod codes;
 mod error;
+pub mod evaluate;
 mod index;
 mod kernels;
 mod kmeans;

@@ -146,6 +146,11 @@ fn product(rows: &[f32], matrix: MatRef<'_, f32>, out: &mut [f32]) {
     );
 }
 
+/// `out = left right^T`, the dot products of every pair of rows, all row by row.
+pub(crate) fn dot_products(left: &[f32], right: &[f32], dim: usize, out: &mut [f32]) {
+    product(left, MatRef::from_row_major_slice(right, right.len() / dim, dim).transpose(), out);
+}
+
 /// `sum_i left_i^T right_i`, shape (dim, dim), over blocks of [`block_rows`] of the `n` rows:
 /// `fill` writes the two blocks of a range of rows. Blocks are multiplied in `T`, added in f64.
 pub(crate) fn cross_product<T, F>(n: usize, dim: usize, task: &Task, fill: F) -> Result<Vec<f64>>

@@ -247,17 +247,25 @@ impl<'a> Codebook<'a> {
         let block_rows = block_rows(dim);
         let chunks = codes.chunks(block_rows * m).zip(vectors.chunks_mut(block_rows * dim));
         threads::map(task, chunks.enumerate().collect(), |(chunk, (codes, out))| {
-            match rotation {
-                None => self.decode_rows(codes, out, chunk * block_rows)?,
-                Some(rotation) => {
-                    let mut rotated = filled(out.len(), 0.0, "the rotated vectors")?;
-                    self.decode_rows(codes, &mut rotated, chunk * block_rows)?;
-                    rotation.undo_rows(&rotated, out);
-                }
-            }
+            self.decode_block(rotation, codes, out, chunk * block_rows)?;
             task.advance((codes.len() / m) as u64);
             Ok(())
         })?;
+        Ok(())
+    }
+
+    /// One block of rows on this thread; `first_row` is for the error.
+    pub(crate) fn decode_block<T: Code>(
+        &self,
+        rotation: Option<Rotation<'_>>,
+        codes: &[T],
+        out: &mut [f32],
+        first_row: usize,
+    ) -> Result<()> {
+        let Some(rotation) = rotation else { return self.decode_rows(codes, out, first_row) };
+        let mut rotated = filled(out.len(), 0.0, "the rotated vectors")?;
+        self.decode_rows(codes, &mut rotated, first_row)?;
+        rotation.undo_rows(&rotated, out);
         Ok(())
     }
 
@@ -344,7 +352,7 @@ impl<'a> Codebook<'a> {
         }
     }
 
-    fn check_rotation(&self, rotation: Option<Rotation<'_>>) -> Result<()> {
+    pub(crate) fn check_rotation(&self, rotation: Option<Rotation<'_>>) -> Result<()> {
         rotation.map_or(Ok(()), |rotation| self.check_dim("rotation", rotation.dim()))
     }
 
@@ -365,7 +373,7 @@ const CHUNK_WORK: usize = 1 << 25;
 const ENCODE_ROWS: usize = 8 * TILE;
 
 /// Codewords laid out for the kernels, for one call.
-struct Encoder<'a> {
+pub(crate) struct Encoder<'a> {
     panels: Vec<Panel>, // (m,)
     book: Codebook<'a>,
     rotation: Option<Rotation<'a>>,
@@ -373,7 +381,11 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(book: Codebook<'a>, rotation: Option<Rotation<'a>>, task: &Task) -> Result<Self> {
+    pub(crate) fn new(
+        book: Codebook<'a>,
+        rotation: Option<Rotation<'a>>,
+        task: &Task,
+    ) -> Result<Self> {
         let limit = codeword_limit(book.ds);
         Vectors::new(book.codewords, book.ds)?.check("codewords", limit, task)?;
         let kernels = Kernels::active()?;
@@ -386,13 +398,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// Rows of one task: whole blocks, of which a cheap code takes more.
-    fn chunk_rows(&self) -> usize {
+    pub(crate) fn chunk_rows(&self) -> usize {
         let work = self.book.ks * self.book.dim();
         (CHUNK_WORK / work).clamp(TILE, 16 * ENCODE_ROWS) / TILE * TILE
     }
 
     /// Encodes a chunk of rows; `false` if it met a value that is not allowed.
-    fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<bool> {
+    pub(crate) fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<bool> {
         let (m, dim) = (self.book.m, self.book.dim());
         let mut tile = Tile::new(self.book.ds);
         let mut found = Nearest::new();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use picopq::{
     Codebook, Codes, DistanceTable, Error, Init, Metric, Opq, OpqOptions, Pq, PqOptions, Result,
-    Rotation, Start, Task, Vectors, eigenvalue_allocation, instruction_set, search,
+    Rotation, Start, Task, Vectors, eigenvalue_allocation, evaluate, instruction_set, search,
 };
 
 fn assert_all(cases: impl IntoIterator<Item = (Result<()>, Error)>) {
@@ -53,6 +53,17 @@ fn tables(book: Codebook<'_>, metric: Metric, queries: &[f32], dim: usize) -> Re
     let queries = rows(queries, dim);
     let mut out = vec![0.0; queries.len() * 4];
     book.tables_into(None, queries, metric, &mut out, &Task::new())
+}
+
+/// Neighbours of `queries` (nq, 4) among `base` (n, dim).
+fn neighbors(base: &[f32], dim: usize, queries: &[f32]) -> Result<()> {
+    let (base, queries) = (rows(base, dim), rows(queries, 4));
+    evaluate::ground_truth(base, queries, 1, Metric::L2, &Task::new()).map(drop)
+}
+
+/// The error of `data` (n, dim).
+fn distortion(rotation: Option<Rotation<'_>>, data: &[f32], dim: usize) -> Result<()> {
+    evaluate::distortion(book(), rotation, rows(data, dim), &Task::new()).map(drop)
 }
 
 #[test]
@@ -129,6 +140,8 @@ fn other_widths_than_the_model_s() {
         (book().decode_into(None, &wide, &mut [0.0; 8], &task), mismatch("codes", 2, 3)),
         (table().adist(&wide).map(drop), mismatch("codes", 2, 3)),
         (rotation.apply_into(rows(&[0.0; 6], 3), &mut [0.0; 6], &task), mismatch("vectors", 2, 3)),
+        (neighbors(&[0.0; 6], 3, &[0.0; 4]), mismatch("queries", 3, 4)),
+        (distortion(None, &[0.0; 6], 3), mismatch("vectors", 4, 3)),
     ]);
 }
 
@@ -255,6 +268,9 @@ fn nan_and_infinity() {
     assert_all([
         (train(&data, &two_of(2)), bad("vectors", 4500, 2, 2)),
         (encode(None, &data), bad("vectors", 4500, 2, 2)),
+        (neighbors(&data, 4, &[0.0; 4]), bad("base", 4500, 2, 2)),
+        (neighbors(&[0.0; 4], 4, &data), bad("queries", 4500, 2, 2)),
+        (distortion(None, &data, 4), bad("vectors", 4500, 2, 2)),
         (train(&[0.0; 64], &PqOptions { init, ..two_of(2) }), bad("init", 2, 1, 1)),
         (
             Pq::from_codewords(codewords.to_vec(), 2, 2, 2, Metric::L2).map(drop),
@@ -382,6 +398,8 @@ fn cancelled_before_it_began() {
         rotation.apply_into(pairs, &mut [0.0; 64], &task),
         table().adist_into(&codes, &mut [0.0; 16], &task),
         search(&[table()], &codes, 1, &task).map(drop),
+        evaluate::ground_truth(vectors, vectors, 1, Metric::L2, &task).map(drop),
+        evaluate::distortion(book(), None, vectors, &task).map(drop),
     ];
     assert_all(results.map(|result| (result, Error::Cancelled)));
 }

@@ -172,8 +172,8 @@ proptest! {
                 Metric::Dot => distances[b].partial_cmp(&distances[a]).unwrap(),
             });
             order.truncate(k);
-            prop_assert_eq!(found.iter().map(|found| found.id).collect::<Vec<_>>(), order);
-            prop_assert!(found.iter().all(|found| found.distance == distances[found.id]));
+            prop_assert_eq!(found.iter().map(|found| found.id as usize).collect::<Vec<_>>(), order);
+            prop_assert!(found.iter().all(|found| found.distance == distances[found.id as usize]));
             prop_assert_eq!(table.top_k(&codes, k).unwrap(), found);
         }
     }

@@ -3,6 +3,7 @@
 use super::Neighbor;
 use crate::best::{Best, Collect};
 use crate::error::{Error, Result};
+use crate::evaluate::exact_distance;
 use crate::metric::Metric;
 use crate::vectors::Vectors;
 
@@ -38,13 +39,7 @@ pub fn rerank(
     }
     let mut best = Best::new(k.min(ids.len()))?;
     for (row, &id) in ids.iter().enumerate() {
-        let pairs = query.iter().zip(vectors.row(row));
-        let pairs = pairs.map(|(&q, &x)| (f64::from(q), f64::from(x)));
-        let distance: f64 = match metric {
-            Metric::L2 => pairs.map(|(q, x)| (q - x) * (q - x)).sum(),
-            Metric::Dot => pairs.map(|(q, x)| q * x).sum(),
-        };
-        let distance = distance as f32;
+        let distance = exact_distance(query, vectors.row(row), metric);
         if !distance.is_finite() {
             return Err(Error::NonFinite { argument: "rerank", row, column: 0, count: 1 });
         }
