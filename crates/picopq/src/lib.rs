@@ -26,6 +26,7 @@
 
 mod codes;
 mod error;
+pub mod io;
 mod kernels;
 mod kmeans;
 mod linalg;
