@@ -425,8 +425,11 @@ fn a_quantizer_alone() {
     assert_eq!(stored, Stored::model(whole.model.pq().clone()));
 }
 
+/// Name, bytes, and the reader that takes them.
+type Readable = (String, Vec<u8>, fn(&[u8]) -> Result<()>);
+
 /// Readers of bytes, each with files that it takes.
-fn readers() -> Vec<(String, Vec<u8>, fn(&[u8]) -> Result<()>)> {
+fn readers() -> Vec<Readable> {
     fn own(bytes: &[u8]) -> Result<()> {
         Stored::from_bytes(bytes, &Task::new()).map(drop)
     }
@@ -462,7 +465,7 @@ fn readers() -> Vec<(String, Vec<u8>, fn(&[u8]) -> Result<()>)> {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
-    let mut all: Vec<(String, Vec<u8>, fn(&[u8]) -> Result<()>)> = Vec::new();
+    let mut all: Vec<Readable> = Vec::new();
     for name in SAMPLES {
         all.push((name.into(), fs::read(sample(name)).unwrap(), faiss));
         let stored = Stored::read_faiss(&sample(name), &Task::new()).unwrap();

@@ -93,12 +93,9 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let open = || {
+        let open = || -> io::Result<_> {
             let file = File::open(path)?;
             let about = file.metadata()?;
-            if about.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
             // Pipes and devices say 0.
             let len = about.is_file().then_some(about.len());
             Ok(match len {
