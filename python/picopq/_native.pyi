@@ -6,7 +6,6 @@ allocation as MemoryError, a refusal of the operating system as OSError. Each fu
 """
 
 from collections.abc import Callable
-
 from os import PathLike
 from typing import final
 

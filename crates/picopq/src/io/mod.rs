@@ -1,7 +1,7 @@
 //! Files: rows of vectors, codes and ids; models and indexes in picopq's own format and in Faiss's.
 //!
 //! ```text
-//! rows    .npy  fvecs bvecs ivecs  fbin u8bin i8bin ibin  Parquet   RowReader, RowWriter: in blocks
+//! rows    .npy  fvecs bvecs ivecs  fbin u8bin i8bin ibin   RowReader, RowWriter: in blocks
 //! models  safetensors with checksums  |  Faiss                      Stored: load, save, read_faiss, write_faiss
 //! ```
 //! Nothing from a file is believed: sizes are compared with the bytes that are there before anything

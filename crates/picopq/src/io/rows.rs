@@ -34,9 +34,6 @@ pub enum Format {
     I8bin,
     /// Number of rows and dimension (u32 each), then i32.
     Ibin,
-    /// A column of lists of equal length in a Parquet file. Read only.
-    #[cfg(feature = "parquet")]
-    Parquet,
 }
 
 impl Format {
@@ -55,13 +52,11 @@ impl Format {
             "u8bin" => Self::U8bin,
             "i8bin" => Self::I8bin,
             "ibin" => Self::Ibin,
-            #[cfg(feature = "parquet")]
-            "parquet" => Self::Parquet,
             other => {
                 return Err(Error::Unsupported {
                     file: path.display().to_string(),
                     what: format!("the extension {other:?}"),
-                    wanted: "npy, fvecs, bvecs, ivecs, fbin, u8bin, i8bin, ibin or parquet",
+                    wanted: "npy, fvecs, bvecs, ivecs, fbin, u8bin, i8bin or ibin",
                 });
             }
         })
@@ -238,15 +233,10 @@ impl RowNumber for i64 {
 /// # Ok::<(), picopq::Error>(())
 /// ```
 pub struct RowReader<'a> {
-    input: Input<'a>,
+    source: Source<'a>,
+    shape: Shape,
     /// Rows read.
     row: u64,
-}
-
-enum Input<'a> {
-    Plain(Source<'a>, Shape),
-    #[cfg(feature = "parquet")]
-    Parquet(Box<super::parquet::Lists>),
 }
 
 impl<'a> RowReader<'a> {
@@ -265,21 +255,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`RowReader::open`].
     pub fn open_as(path: &Path, format: Format) -> Result<Self> {
-        #[cfg(feature = "parquet")]
-        if format == Format::Parquet {
-            return Self::open_column(path, None);
-        }
         Self::new(Source::open(path)?, format)
-    }
-
-    /// Opens a column of a Parquet file: the one named, or the only one of lists of numbers.
-    ///
-    /// # Errors
-    /// As [`RowReader::open`].
-    #[cfg(feature = "parquet")]
-    pub fn open_column(path: &Path, column: Option<&str>) -> Result<Self> {
-        let lists = super::parquet::Lists::open(path, column)?;
-        Ok(Self { input: Input::Parquet(Box::new(lists)), row: 0 })
     }
 
     /// Reads from a stream, such as standard input; `name` stands for it in errors. Sizes are
@@ -308,44 +284,30 @@ impl<'a> RowReader<'a> {
             Format::Fbin | Format::U8bin | Format::I8bin | Format::Ibin => {
                 bin::read_header(&mut source, format.dtype().unwrap_or(Dtype::F32))?
             }
-            #[cfg(feature = "parquet")]
-            Format::Parquet => return Err(source.unsupported("Parquet from a stream", "a file")),
         };
         shape.check(&source)?;
         if shape.layout == Layout::Columns && !source.seekable() {
             return Err(source.unsupported("column order from a stream", "a file, or row order"));
         }
-        Ok(Self { input: Input::Plain(source, shape), row: 0 })
+        Ok(Self { source, shape, row: 0 })
     }
 
     /// Numbers in a row; 0 for a file without rows that does not tell.
     #[must_use]
     pub fn dim(&self) -> usize {
-        match &self.input {
-            Input::Plain(_, shape) => shape.dim,
-            #[cfg(feature = "parquet")]
-            Input::Parquet(lists) => lists.dim(),
-        }
+        self.shape.dim
     }
 
     /// Rows in all, where that is known before the end.
     #[must_use]
     pub fn rows(&self) -> Option<u64> {
-        match &self.input {
-            Input::Plain(_, shape) => shape.rows,
-            #[cfg(feature = "parquet")]
-            Input::Parquet(lists) => Some(lists.rows()),
-        }
+        self.shape.rows
     }
 
     /// The type of the numbers in the file.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        match &self.input {
-            Input::Plain(_, shape) => shape.dtype,
-            #[cfg(feature = "parquet")]
-            Input::Parquet(lists) => lists.dtype(),
-        }
+        self.shape.dtype
     }
 
     /// Replaces `block` by the next rows, at most `rows`, shape (count, dim), and returns their
@@ -359,11 +321,7 @@ impl<'a> RowReader<'a> {
     pub fn read<T: RowNumber>(&mut self, rows: usize, block: &mut Vec<T>) -> Result<usize> {
         block.clear();
         let dtype = self.dtype();
-        let (source, shape) = match &mut self.input {
-            Input::Plain(source, shape) => (source, shape),
-            #[cfg(feature = "parquet")]
-            Input::Parquet(lists) => return lists.read(rows, block),
-        };
+        let (source, shape) = (&mut self.source, &self.shape);
         if !T::accepts(dtype) {
             return Err(source.unsupported(format!("{dtype:?}"), "integers"));
         }
@@ -392,11 +350,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// [`Error::Io`], [`Error::Truncated`].
     pub fn skip(&mut self, rows: u64) -> Result<()> {
-        let (source, shape) = match &mut self.input {
-            Input::Plain(source, shape) => (source, shape),
-            #[cfg(feature = "parquet")]
-            Input::Parquet(lists) => return lists.skip(rows),
-        };
+        let (source, shape) = (&mut self.source, &self.shape);
         let rows = shape.rows.map_or(rows, |all| rows.min(all - self.row));
         if shape.layout == Layout::Columns {
             self.row += rows;
