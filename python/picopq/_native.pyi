@@ -2,10 +2,12 @@
 
 Every array is C-contiguous with exactly the dtype shown; outputs are written in place.
 Input errors are raised as `picopq.PicoPQError`, an out-of-range code as IndexError, a refused
-allocation as MemoryError. Each function releases the GIL and answers Ctrl-C.
+allocation as MemoryError, a refusal of the operating system as OSError. Each function releases the GIL and answers Ctrl-C.
 """
 
 from collections.abc import Callable
+
+from os import PathLike
 from typing import final
 
 from ._arrays import F32, F64, I64, Bools, Codes
@@ -15,6 +17,7 @@ __all__ = [
     "Blocks",
     "Index",
     "PicoPQError",
+    "Rows",
     "adist",
     "decode",
     "distortion",
@@ -23,9 +26,11 @@ __all__ = [
     "finite_rows",
     "ground_truth",
     "instruction_set",
+    "load",
     "num_threads",
     "rerank",
     "rotate",
+    "save",
     "search",
     "set_num_threads",
     "tables",
@@ -166,6 +171,34 @@ def distortion(
     codewords: F32, vecs: F32, progress: Report | None, rotation: F32 | None = None
 ) -> float:
     """Mean squared reconstruction error; 0 for no rows."""
+
+def save(
+    path: str | PathLike[str],
+    kind: str,  # "picopq" or "faiss"
+    metric: str,
+    codewords: F32,
+    rotation: F32 | None = None,
+    codes: Codes | None = None,  # (N, M)
+    ids: I64 | None = None,  # (N,)
+    block: int = 0,  # rows of a block of a fast scan; 0 = row by row
+) -> None:
+    """Writes a whole file, or leaves what the path holds."""
+
+def load(
+    path: str | PathLike[str], kind: str
+) -> tuple[str, F32, F32 | None, Codes | None, I64 | None, int]:
+    """Metric, codewords, rotation, codes, ids, block as for `save`."""
+
+@final
+class Rows:
+    """Rows of a file of vectors, in order."""
+    def __new__(cls, path: str | PathLike[str]) -> Rows: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def rows(self) -> int | None: ...
+    def read(self, rows: int) -> F32:
+        """At most so many rows (count, dim), none at the end."""
 
 def num_threads() -> int: ...
 def set_num_threads(threads: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _native
+from . import _files, _native
 from ._arrays import F32, I64, Codes, Metric, code_array, float32, id_array, integer
 from ._arrays import numbers, subset_array, vectors
 from ._errors import PicoPQError
@@ -16,6 +16,7 @@ from ._progress import Progress, reporting
 from .opq import OPQ
 from .pq import PQ
 
+_Self = TypeVar("_Self", bound="Index")
 Originals: TypeAlias = ArrayLike | Callable[[I64], ArrayLike]
 
 
@@ -39,15 +40,54 @@ class Index:
     """
 
     def __init__(self, pq: PQ | OPQ) -> None:
-        inner = pq.pq if isinstance(pq, OPQ) else pq
-        if not isinstance(inner, PQ):
+        if not isinstance(pq, PQ | OPQ):
             raise PicoPQError(f"pq: got {type(pq).__name__}, want a PQ or an OPQ")
-        codewords, self._dim = inner._trained()
-        self._rotation = pq._rotation() if isinstance(pq, OPQ) else None
-        if self._rotation is not None:
-            self._rotation = self._rotation.copy()
-        self._codewords, self._metric = codewords.copy(), inner.metric
+        self._hold(pq._stored())
+
+    def _hold(self, stored: _files.Stored) -> None:
+        """Become an index of what a file or a quantizer holds."""
+        rotation = stored.rotation
+        self._codewords, self._metric = stored.codewords.copy(), stored.metric
+        self._rotation = None if rotation is None else rotation.copy()
+        self._dim = self._codewords.shape[0] * self._codewords.shape[2]
         self._native = _native.Index(self._codewords, self._metric, self._rotation)
+        if stored.codes is not None:
+            self._native.add_codes(stored.codes, stored.ids, None)
+
+    @classmethod
+    def _of(cls: type[_Self], stored: _files.Stored) -> _Self:
+        index = cls.__new__(cls)
+        index._hold(stored)
+        return index
+
+    def _stored(self) -> _files.Stored:
+        m = len(self._codewords)
+        blocks = list(self._native.blocks())
+        codes = np.concatenate([codes for _, codes in blocks]) if blocks else self.codes[:0]
+        ids = np.concatenate([ids for ids, _ in blocks]) if blocks else np.empty(0, np.int64)
+        counted = bool((ids == np.arange(len(ids))).all())
+        return _files.Stored(
+            self._metric,
+            self._codewords,
+            self._rotation,
+            codes.reshape(-1, m),
+            None if counted else ids,
+        )
+
+    def save(self, path: _files.Path) -> None:
+        """Write model, codes and ids to a file that `load`, or any safetensors reader, opens.
+
+        All of the file is written, or nothing: what `path` held before stays.
+        """
+        _files.save(path, "picopq", self._stored())
+
+    @classmethod
+    def load(cls: type[_Self], path: _files.Path) -> _Self:
+        """The index that `save` wrote; of a model alone, an empty one.
+
+        Raises PicoPQError where the file is damaged or holds something else, OSError.
+        """
+        return cls._of(_files.load(path, "picopq"))
 
     @property
     def metric(self) -> Metric:
@@ -57,15 +97,9 @@ class Index:
     @property
     def pq(self) -> PQ | OPQ:
         """A copy of the quantizer."""
-        m, ks, _ = self._codewords.shape
-        pq = PQ(m, ks, metric=self._metric) if self._rotation is None else None
-        if pq is not None:
-            pq.codewords, pq.Ds = self._codewords.copy(), self._codewords.shape[2]
-            return pq
-        opq = OPQ(m, ks, metric=self._metric)
-        opq.pq.codewords, opq.pq.Ds = self._codewords.copy(), self._codewords.shape[2]
-        opq.R = None if self._rotation is None else self._rotation.copy()
-        return opq
+        rotation = None if self._rotation is None else self._rotation.copy()
+        stored = _files.Stored(self._metric, self._codewords.copy(), rotation)
+        return PQ._of(stored) if rotation is None else OPQ._of(stored)
 
     def add(
         self, vecs: ArrayLike, ids: ArrayLike | None = None, *, progress: Progress = None
@@ -209,10 +243,7 @@ class Index:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._codewords, self._rotation = state["codewords"], state["rotation"]
-        self._metric = state["metric"]
-        self._dim = self._codewords.shape[0] * self._codewords.shape[2]
-        self._native = _native.Index(self._codewords, self._metric, self._rotation)
+        self._hold(_files.Stored(state["metric"], state["codewords"], state["rotation"]))
         for ids, codes in state["blocks"]:
             self._native.add_codes(codes, ids, None)
         self._native.skip_ids(state["next_id"])

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _native
+from . import _files, _native
 from ._arrays import (
     F32,
     F64,
@@ -226,6 +226,25 @@ class OPQ:
     ) -> tuple[F32, I64]:
         """The k best of `codes` for `queries`, which are rotated first; as `PQ.search`."""
         return self.pq._search(queries, codes, k, progress, self._rotation())
+
+    def save(self, path: _files.Path) -> None:
+        """Write rotation, codewords and metric to a file; as `PQ.save`."""
+        _files.save(path, "picopq", self._stored())
+
+    @classmethod
+    def load(cls: type[_Self], path: _files.Path) -> _Self:
+        """The quantizer that `save` wrote; as `PQ.load`."""
+        return cls._of(_files.load_model(path, rotated=True))
+
+    @classmethod
+    def _of(cls: type[_Self], stored: _files.Stored) -> _Self:
+        m, ks, _ = stored.codewords.shape
+        opq = cls(m, ks, stored.metric, verbose=False)
+        opq.pq, opq.R = PQ._of(stored), stored.rotation
+        return opq
+
+    def _stored(self) -> _files.Stored:
+        return self.pq._stored()._replace(rotation=self._rotation())
 
     def _rotation(self) -> F32:
         """R (D, D), checked against the dimension of the codewords where they are known."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _native
+from . import _files, _native
 from ._arrays import (
     F32,
     F64,
@@ -199,6 +199,31 @@ class PQ:
         "dot", ties to the lower row. Distances are those of `DistanceTable.adist`.
         """
         return self._search(queries, codes, k, progress)
+
+    def save(self, path: _files.Path) -> None:
+        """Write codewords and metric to a file that `load`, or any safetensors reader, opens.
+
+        All of the file is written, or nothing: what `path` held before stays.
+        """
+        _files.save(path, "picopq", self._stored())
+
+    @classmethod
+    def load(cls: type[_Self], path: _files.Path) -> _Self:
+        """The quantizer that `save` wrote; not verbose, without losses.
+
+        Raises PicoPQError where the file is damaged or holds something else, OSError.
+        """
+        return cls._of(_files.load_model(path, rotated=False))
+
+    @classmethod
+    def _of(cls: type[_Self], stored: _files.Stored) -> _Self:
+        m, ks, ds = stored.codewords.shape
+        pq = cls(m, ks, stored.metric, verbose=False)
+        pq.codewords, pq.Ds = stored.codewords, ds
+        return pq
+
+    def _stored(self) -> _files.Stored:
+        return _files.Stored(choice("metric", self.metric, METRICS), self._trained()[0])
 
     # The same four on rotated vectors, for OPQ.
 

@@ -1,7 +1,7 @@
 //! The library's errors as Python exceptions.
 
 use picopq::Error;
-use pyo3::exceptions::{PyAssertionError, PyIndexError, PyMemoryError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyIndexError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
@@ -34,6 +34,13 @@ pub(crate) fn to_python(py: Python<'_>, mut error: Error) -> PyErr {
     let message = error.to_string();
     match error {
         Error::CodeOutOfRange { .. } | Error::UnknownId { .. } => PyIndexError::new_err(message),
+        // Python chooses the subclass by the number.
+        Error::Io { file, code: Some(code), .. } => {
+            let reason = std::io::Error::from_raw_os_error(code).to_string();
+            let reason = reason.split(" (os error").next().unwrap_or_default().to_string();
+            PyOSError::new_err((code, reason, file))
+        }
+        Error::Io { kind, .. } => std::io::Error::new(kind, message).into(),
         Error::OutOfMemory { .. } => PyMemoryError::new_err(message),
         _ => match picopq_error(py) {
             Ok(class) => PyErr::from_type(class.clone(), message),

@@ -5,6 +5,7 @@
 
 mod door;
 mod errors;
+mod files;
 mod index;
 
 use numpy::{
@@ -24,7 +25,7 @@ use errors::to_python;
 type Listener<'py> = Option<Bound<'py, PyAny>>;
 
 /// Checked input, or the Python exception.
-fn checked<T>(py: Python<'_>, result: picopq::Result<T>) -> PyResult<T> {
+pub(crate) fn checked<T>(py: Python<'_>, result: picopq::Result<T>) -> PyResult<T> {
     result.map_err(|error| to_python(py, error))
 }
 
@@ -50,7 +51,7 @@ fn rotation_of<'a>(
     checked(py, wide).map(Some)
 }
 
-fn metric_of(metric: &str) -> PyResult<Metric> {
+pub(crate) fn metric_of(metric: &str) -> PyResult<Metric> {
     match metric {
         "l2" => Ok(Metric::L2),
         "dot" => Ok(Metric::Dot),
@@ -76,7 +77,7 @@ fn init_of(
 
 /// Codes of any of the three widths.
 #[derive(FromPyObject)]
-enum AnyCodes<'py> {
+pub(crate) enum AnyCodes<'py> {
     U8(PyReadonlyArray2<'py, u8>),
     U16(PyReadonlyArray2<'py, u16>),
     U32(PyReadonlyArray2<'py, u32>),
@@ -84,14 +85,14 @@ enum AnyCodes<'py> {
 
 /// The integers of codes, not yet compared with `ks`: that takes a pass, which runs without the GIL.
 #[derive(Clone, Copy)]
-enum RawCodes<'a> {
+pub(crate) enum RawCodes<'a> {
     U8(&'a [u8], usize),
     U16(&'a [u16], usize),
     U32(&'a [u32], usize),
 }
 
 impl AnyCodes<'_> {
-    fn raw(&self) -> PyResult<RawCodes<'_>> {
+    pub(crate) fn raw(&self) -> PyResult<RawCodes<'_>> {
         Ok(match self {
             Self::U8(codes) => RawCodes::U8(codes.as_slice()?, codes.as_array().ncols()),
             Self::U16(codes) => RawCodes::U16(codes.as_slice()?, codes.as_array().ncols()),
@@ -121,13 +122,13 @@ impl<'a> RawCodes<'a> {
 
 /// An output array of codes of any of the three widths.
 #[derive(FromPyObject)]
-enum AnyCodesOut<'py> {
+pub(crate) enum AnyCodesOut<'py> {
     U8(PyReadwriteArray2<'py, u8>),
     U16(PyReadwriteArray2<'py, u16>),
     U32(PyReadwriteArray2<'py, u32>),
 }
 
-fn array3<'py>(
+pub(crate) fn array3<'py>(
     py: Python<'py>,
     values: Vec<f32>,
     shape: [usize; 3],
@@ -135,7 +136,7 @@ fn array3<'py>(
     values.into_pyarray(py).reshape(shape)
 }
 
-fn square<'py>(
+pub(crate) fn square<'py>(
     py: Python<'py>,
     values: Vec<f32>,
     dim: usize,
@@ -451,6 +452,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(index::rerank, module)?)?;
     module.add_function(wrap_pyfunction!(ground_truth, module)?)?;
     module.add_function(wrap_pyfunction!(distortion, module)?)?;
+    module.add_function(wrap_pyfunction!(files::save, module)?)?;
+    module.add_function(wrap_pyfunction!(files::load, module)?)?;
+    module.add_class::<files::Rows>()?;
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(instruction_set, module)?)?;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::error::{Result, reserve_one, with_capacity};
+use crate::error::{Result, reserve, with_capacity};
 
 /// A sort key (smaller is better: a distance, or a dot product turned round) and an id.
 pub(crate) type Keyed = (f32, i64);
@@ -93,7 +93,7 @@ impl Collect for Within {
 
     fn offer(&mut self, key: f32, id: i64) -> Result<()> {
         if key <= self.radius {
-            reserve_one(&mut self.kept, "the answers within the radius")?;
+            reserve(&mut self.kept, 1, "the answers within the radius")?;
             self.kept.push((key, id));
         }
         Ok(())

@@ -158,9 +158,84 @@ pub enum Error {
     /// A rotation stretches vectors until squared distances overflow f32.
     #[error("rotation is not orthogonal: rotated vectors overflow f32 distances")]
     NotOrthogonal,
+    /// The operating system refused to read or write.
+    #[error("{file}: {}", system_message(*.code, *.kind))]
+    Io {
+        /// Path, or name of the stream.
+        file: String,
+        /// What kind of failure.
+        kind: std::io::ErrorKind,
+        /// The operating system's number for it, where there is one.
+        code: Option<i32>,
+    },
+    /// A file ends before what it announces.
+    #[error("{file}: truncated at byte {offset}: {field} needs {wanted} bytes, {remaining} remain")]
+    Truncated {
+        /// Path, or name of the stream.
+        file: String,
+        /// Where the field begins.
+        offset: u64,
+        /// What was to be read.
+        field: &'static str,
+        /// Bytes that it needs.
+        wanted: u64,
+        /// Bytes that are there.
+        remaining: u64,
+    },
+    /// A field of a file has a value that it cannot have.
+    #[error("{file}: {field} before byte {offset} is {got}, wanted {wanted}")]
+    BadField {
+        /// Path, or name of the stream.
+        file: String,
+        /// Where reading stopped, just after the field.
+        offset: u64,
+        /// The field.
+        field: &'static str,
+        /// What the file says.
+        got: String,
+        /// What it may say.
+        wanted: String,
+    },
+    /// A file goes on after its last field.
+    #[error("{file}: the content ends at byte {offset}, but more follows")]
+    TrailingBytes {
+        /// Path, or name of the stream.
+        file: String,
+        /// Where the content ends.
+        offset: u64,
+    },
+    /// A tensor is not what was saved.
+    #[error("{file}: {tensor} is damaged: its CRC-32 is {got:08x}, the file says {wanted:08x}")]
+    Checksum {
+        /// Path, or name of the stream.
+        file: String,
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// The checksum that was saved.
+        wanted: u32,
+        /// The checksum of what is there.
+        got: u32,
+    },
+    /// A file holds, or is to hold, something that picopq or the format does not know.
+    #[error("{file}: {what} is not supported: wanted {wanted}")]
+    Unsupported {
+        /// Path, or name of the stream.
+        file: String,
+        /// What it is.
+        what: String,
+        /// What would be.
+        wanted: &'static str,
+    },
     /// The task was cancelled.
     #[error("cancelled")]
     Cancelled,
+}
+
+fn system_message(code: Option<i32>, kind: std::io::ErrorKind) -> String {
+    code.map_or_else(
+        || kind.to_string(),
+        |code| std::io::Error::from_raw_os_error(code).to_string(),
+    )
 }
 
 /// A vector of `len` copies of `value`, or [`Error::OutOfMemory`] where the allocator refuses.
@@ -178,10 +253,10 @@ pub(crate) fn with_capacity<T>(len: usize, what: &'static str) -> Result<Vec<T>>
     Ok(out)
 }
 
-/// Makes room for one element more, or [`Error::OutOfMemory`]. Amortised as `Vec::push` is.
-pub(crate) fn reserve_one<T>(out: &mut Vec<T>, what: &'static str) -> Result<()> {
-    let bytes = out.len().saturating_mul(2).saturating_mul(size_of::<T>());
-    out.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes, what })
+/// Makes room for `more` elements, or [`Error::OutOfMemory`]. Amortised as `Vec::push` is.
+pub(crate) fn reserve<T>(out: &mut Vec<T>, more: usize, what: &'static str) -> Result<()> {
+    let bytes = out.len().saturating_add(more).saturating_mul(size_of::<T>());
+    out.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes, what })
 }
 
 /// The product of `factors`, or [`Error::SizeOverflow`].

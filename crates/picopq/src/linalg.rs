@@ -62,6 +62,12 @@ impl<'a> Rotation<'a> {
         Self { matrix, dim }
     }
 
+    /// The matrix, shape `(dim, dim)`.
+    #[must_use]
+    pub fn matrix(&self) -> &'a [f32] {
+        self.matrix
+    }
+
     /// Rows and columns.
     #[must_use]
     pub fn dim(&self) -> usize {

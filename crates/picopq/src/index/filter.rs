@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::segment::{Ids, Segment};
-use crate::error::{Error, Result, filled, reserve_one, with_capacity};
+use crate::error::{Error, Result, filled, reserve, with_capacity};
 use crate::kernels::BLOCK;
 use crate::threads::{self, Task};
 
@@ -83,7 +83,7 @@ impl Selection {
         let mut list = Vec::new();
         let mut rows = rows.peekable();
         while list.len() <= few && rows.peek().is_some() {
-            reserve_one(&mut list, "the subset")?;
+            reserve(&mut list, 1, "the subset")?;
             list.extend(rows.next().map(|row| row as u32));
         }
         if rows.peek().is_none() && list.len() <= few.max(1) {

@@ -33,12 +33,9 @@ pub use rerank::rerank;
 
 use crate::best::{Best, Collect, Keyed, SharedLimit, order};
 use crate::codes::{Code, Codes, with_codes, with_width};
-use crate::error::{Error, Result, filled, size, with_capacity};
+use crate::error::{Error, Result, filled, reserve, size, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
-use crate::linalg::Rotation;
-use crate::metric::Metric;
-use crate::opq::Opq;
-use crate::pq::{Codebook, Pq};
+use crate::quantizer::Quantizer;
 use crate::table::Neighbor;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, vector_limit};
@@ -61,57 +58,6 @@ const MIN_INTERLEAVED_ROWS: usize = 1 << 14;
 const PART_LOOKUPS: usize = 1 << 20;
 /// Answers that a batch keeps at once, for searches with a large k.
 const BATCH_ANSWERS: usize = 1 << 20;
-
-/// A trained model: what makes codes of vectors and tables of queries.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Quantizer {
-    /// Product quantization.
-    Pq(Pq),
-    /// Product quantization of rotated vectors.
-    Opq(Opq),
-}
-
-impl From<Pq> for Quantizer {
-    fn from(pq: Pq) -> Self {
-        Self::Pq(pq)
-    }
-}
-
-impl From<Opq> for Quantizer {
-    fn from(opq: Opq) -> Self {
-        Self::Opq(opq)
-    }
-}
-
-impl Quantizer {
-    /// The codewords.
-    #[must_use]
-    pub fn codebook(&self) -> Codebook<'_> {
-        self.pq().codebook()
-    }
-
-    /// How queries are compared with codes.
-    #[must_use]
-    pub fn metric(&self) -> Metric {
-        self.pq().metric()
-    }
-
-    /// The rotation of an [`Opq`].
-    #[must_use]
-    pub fn rotation(&self) -> Option<Rotation<'_>> {
-        match self {
-            Self::Pq(_) => None,
-            Self::Opq(opq) => Some(opq.view()),
-        }
-    }
-
-    fn pq(&self) -> &Pq {
-        match self {
-            Self::Pq(pq) => pq,
-            Self::Opq(opq) => opq.pq(),
-        }
-    }
-}
 
 /// Stored codes with ids, to be searched. Memory: at most 1.5 bytes for each byte of codes (0.5
 /// with 16 codewords or fewer), 8 bytes more for an id that does not follow the one before it.
@@ -206,15 +152,25 @@ impl Index {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn codes(&self) -> Result<Codes<'static>> {
-        fn all<T: Code>(rows: &Rows, m: usize, ks: usize) -> Result<Codes<'static>> {
-            let mut all: Vec<T> = with_capacity(size(&[rows.len, m], "the codes")?, "the codes")?;
-            for segment in &rows.segments {
-                extend(&mut all, &segment.codes(&every_row(segment), ks)?);
+        self.rows().map(|(_, codes)| codes)
+    }
+
+    /// All ids and codes of one moment.
+    pub(crate) fn rows(&self) -> Result<(Vec<i64>, Codes<'static>)> {
+        let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
+        let blocks = self.blocks();
+        let mut ids = Vec::new();
+        with_width!(ks, T, {
+            let mut all: Vec<T> = Vec::new();
+            for block in blocks {
+                let (block_ids, codes) = block?;
+                reserve(&mut ids, block_ids.len(), "the ids")?;
+                ids.extend(block_ids);
+                reserve(&mut all, codes.len() * m, "the codes")?;
+                extend(&mut all, &codes);
             }
-            Codes::new(all, m, ks)
-        }
-        let (rows, book) = (self.rows.load(), self.quantizer.codebook());
-        with_width!(book.ks(), T, all::<T>(&rows, book.m(), book.ks()))
+            Ok((ids, Codes::new(all, m, ks)?))
+        })
     }
 
     /// What is stored, block by block: the ids and codes of at most 65,536 rows. Rows added or
@@ -229,10 +185,10 @@ impl Index {
     }
 
     /// Encodes and stores vectors, shape `(n, dim)`; see [`Index::add_codes`] for `ids`. Cost: that
-    /// of [`Codebook::encode_into`].
+    /// of [`crate::Codebook::encode_into`].
     ///
     /// # Errors
-    /// As [`Codebook::encode_into`] and [`Index::add_codes`]; after any, nothing is stored.
+    /// As [`crate::Codebook::encode_into`] and [`Index::add_codes`]; after any, nothing is stored.
     pub fn add(&self, vectors: Vectors<'_>, ids: Option<&[i64]>, task: &Task) -> Result<()> {
         let book = self.quantizer.codebook();
         check_ids(ids, vectors.len())?;

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metric::Metric;
+use crate::pq::Pq;
 use crate::random::LegacyRandom;
 use crate::table::DistanceTable;
 

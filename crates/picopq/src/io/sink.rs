@@ -1,0 +1,208 @@
+//! Where every writer writes: a stream, or a file that appears whole or not at all.
+//!
+//! ```text
+//! temporary file beside the path -> write ... write -> fsync -> rename -> fsync of the folder
+//! ```
+//! Each of these operations passes one [`Seam`], where tests make the n-th fail.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::source::{Number, io_error};
+use crate::error::{Error, Result};
+use crate::threads::Task;
+
+/// Bytes gathered before they are written.
+const BUFFER: usize = 1 << 18;
+
+/// Called before every operation on the disk; an error takes the operation's place.
+pub(crate) type Seam<'a> = Box<dyn FnMut(Operation) -> io::Result<()> + Send + 'a>;
+
+/// What is done to a disk in the course of a save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Write,
+    Sync,
+    Rename,
+    SyncFolder,
+}
+
+enum Target<'a> {
+    File { temporary: NamedTempFile, path: PathBuf },
+    Stream(Box<dyn Write + Send + 'a>),
+}
+
+/// A buffered destination of little-endian numbers. Dropped before [`Sink::finish`], a file leaves
+/// nothing behind and what the path held before stays.
+pub(crate) struct Sink<'a> {
+    target: Target<'a>,
+    name: String,
+    buffer: Vec<u8>,
+    seam: Seam<'a>,
+}
+
+impl<'a> Sink<'a> {
+    /// A file that takes the place of `path` when it is finished.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        Self::create_through(path, Box::new(|_| Ok(())))
+    }
+
+    pub(crate) fn create_through(path: &Path, mut seam: Seam<'a>) -> Result<Self> {
+        let name = path.display().to_string();
+        let mut create = || {
+            if path.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            seam(Operation::Create)?;
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(".picopq-");
+            #[cfg(unix)]
+            {
+                // As an ordinary new file; the process's mask applies.
+                use std::os::unix::fs::PermissionsExt;
+                builder.permissions(std::fs::Permissions::from_mode(0o666));
+            }
+            builder.tempfile_in(folder(path))
+        };
+        let temporary = create().map_err(|error| io_error(&name, &error))?;
+        let target = Target::File { temporary, path: path.to_path_buf() };
+        Ok(Self { target, name, buffer: Vec::new(), seam })
+    }
+
+    /// A stream, such as standard output.
+    pub(crate) fn stream(stream: impl Write + Send + 'a, name: &str) -> Self {
+        let target = Target::Stream(Box::new(stream));
+        Self { target, name: name.to_string(), buffer: Vec::new(), seam: Box::new(|_| Ok(())) }
+    }
+
+    /// Whether [`Sink::patch`] works.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.target, Target::File { .. })
+    }
+
+    pub(crate) fn unsupported(&self, what: impl Into<String>, wanted: &'static str) -> Error {
+        Error::Unsupported { file: self.name.clone(), what: what.into(), wanted }
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        self.spill(BUFFER)
+    }
+
+    pub(crate) fn number<T: Number>(&mut self, value: T) -> Result<()> {
+        value.push_le(&mut self.buffer);
+        self.spill(BUFFER)
+    }
+
+    pub(crate) fn numbers<T: Number>(&mut self, values: &[T], task: &Task) -> Result<()> {
+        for chunk in values.chunks(BUFFER / T::SIZE) {
+            task.check()?;
+            chunk.iter().for_each(|value| value.push_le(&mut self.buffer));
+            self.spill(BUFFER)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the buffer out if it holds at least `enough` bytes.
+    fn spill(&mut self, enough: usize) -> Result<()> {
+        if self.buffer.is_empty() || self.buffer.len() < enough {
+            return Ok(());
+        }
+        let written = (self.seam)(Operation::Write).and_then(|()| match &mut self.target {
+            Target::File { temporary, .. } => temporary.write_all(&self.buffer),
+            Target::Stream(stream) => stream.write_all(&self.buffer),
+        });
+        written.map_err(|error| io_error(&self.name, &error))?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Overwrites the beginning of a file.
+    pub(crate) fn patch(&mut self, bytes: &[u8]) -> Result<()> {
+        self.spill(0)?;
+        let Target::File { temporary, .. } = &mut self.target else {
+            return Err(io_error(&self.name, &io::ErrorKind::NotSeekable.into()));
+        };
+        let mut patch = || {
+            (self.seam)(Operation::Write)?;
+            temporary.seek(SeekFrom::Start(0))?;
+            temporary.write_all(bytes)
+        };
+        patch().map_err(|error| io_error(&self.name, &error))
+    }
+
+    /// Makes everything written last; a file takes its name.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.spill(0)?;
+        let Self { target, name, mut seam, .. } = self;
+        let finish = || match target {
+            Target::Stream(mut stream) => stream.flush(),
+            Target::File { temporary, path } => {
+                seam(Operation::Sync)?;
+                temporary.as_file().sync_all()?;
+                seam(Operation::Rename)?;
+                temporary.persist(&path).map_err(|error| error.error)?;
+                seam(Operation::SyncFolder)?;
+                sync_folder(folder(&path))
+            }
+        };
+        finish().map_err(|error| io_error(&name, &error))
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a rename last, where folders can be opened.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Saves 3 buffers' worth over an old file, where operation `broken` fails; the operations seen.
+    fn save(path: &Path, broken: usize) -> (Result<()>, Vec<Operation>) {
+        let mut seen = Vec::new();
+        let seam: Seam<'_> = Box::new(|operation| {
+            seen.push(operation);
+            if seen.len() == broken + 1 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        });
+        let result = (|| {
+            let mut sink = Sink::create_through(path, seam)?;
+            sink.numbers(&vec![7_u32; 3 * BUFFER / 4 - 5], &Task::new())?;
+            sink.finish()
+        })();
+        (result, seen)
+    }
+
+    #[test]
+    fn whatever_fails_the_old_file_or_the_new_one_is_there_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let (whole, operations) = save(&path, usize::MAX);
+        whole.unwrap();
+        use Operation::{Create, Rename, Sync, SyncFolder, Write};
+        assert_eq!(operations, [Create, Write, Write, Write, Sync, Rename, SyncFolder]);
+        let new = fs::read(&path).unwrap();
+        assert_eq!(new.len(), 3 * BUFFER - 20);
+        for broken in 0..operations.len() {
+            fs::write(&path, "old").unwrap();
+            let (result, _) = save(&path, broken);
+            let kind = io::ErrorKind::StorageFull;
+            assert!(matches!(result, Err(Error::Io { kind: found, .. }) if found == kind));
+            let renamed = operations[broken] == SyncFolder;
+            let wanted = if renamed { &new[..] } else { b"old" };
+            assert_eq!(fs::read(&path).unwrap(), wanted, "operation {broken}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "operation {broken}");
+        }
+    }
+}
