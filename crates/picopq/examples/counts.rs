@@ -31,8 +31,7 @@ fn measured(work: impl FnOnce() -> Result<()>) -> Result<()> {
 fn main() -> Result<()> {
     let given: Vec<String> = args().skip(1).collect();
     let number = |place: usize| given.get(place)?.parse().ok();
-    let (Some(work), Some(m), Some(ks), Some(n)) =
-        (given.first(), number(1), number(2), number(3))
+    let (Some(work), Some(m), Some(ks), Some(n)) = (given.first(), number(1), number(2), number(3))
     else {
         panic!("usage: counts encode|fit M KS ROWS");
     };

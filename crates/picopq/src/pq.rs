@@ -479,7 +479,7 @@ impl Pq {
             threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
                 let columns = m * ds..(m + 1) * ds;
                 let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
-                let points = Points::new(vectors, columns, kernels, task)?;
+                let points = Points::new(vectors, columns, task)?;
                 kmeans::train(&points, start, options.iterations, Last::Update, kernels, task)
             })?;
         let training = summarize(&clusters, vectors.len());

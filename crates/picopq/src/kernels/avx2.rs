@@ -149,14 +149,14 @@ fn step<const DIFFERENCES: bool>(x: __m256, weight: __m256, sum: __m256) -> __m2
 pub(super) fn load(
     _proof: Kernels,
     rows: &[f32],
-    stride: usize,
+    count: usize,
+    place: impl Fn(usize) -> usize,
     centre: &[f32],    // (ds,)
     lanes: &mut [f32], // (ds, TILE)
     norms: &mut [f32; TILE],
 ) {
-    let count = rows.len().div_ceil(stride).min(TILE);
     for first in (0..count).step_by(LANES) {
-        let places = std::array::from_fn(|row| (first + row).min(count - 1) * stride);
+        let places = std::array::from_fn(|row| place((first + row).min(count - 1)));
         let norms = &mut norms[first..][..LANES];
         // SAFETY: AVX2 and FMA are there, because `Kernels` with this set or a wider one is made
         // by `Kernels::of` alone, which checks them.
