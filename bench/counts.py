@@ -21,11 +21,11 @@ ENVIRONMENT = os.environ | {"PICOPQ_KERNELS": "avx2"}
 
 # (work, M, Ks, rows): codes of 128 values; a fit has 5 iterations.
 CASES = [
-    ("encode", 8, 256, 4096),
-    ("encode", 16, 256, 4096),
-    ("encode", 32, 256, 4096),
-    ("encode", 32, 16, 4096),
-    ("encode", 64, 16, 4096),
+    ("encode", 8, 256, 2048),
+    ("encode", 16, 256, 2048),
+    ("encode", 32, 256, 2048),
+    ("encode", 32, 16, 2048),
+    ("encode", 64, 16, 2048),
     ("fit", 8, 256, 4096),
     ("fit", 16, 256, 4096),
     ("fit", 32, 256, 4096),

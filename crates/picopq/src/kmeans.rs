@@ -8,7 +8,8 @@
 //! ```
 //! The first part follows nanopq's trajectory whatever the data; no later step raises the error,
 //! so the result is never worse than nanopq's. Sums run in f64 over fixed chunks of rows, added in
-//! order: the same bytes for any number of threads.
+//! order: the same bytes for any number of threads. Where rows have labels already, most codewords
+//! are proven too far and left out ([`Search::pruned`]), which changes no label and no distance.
 
 use std::ops::Range;
 
@@ -25,6 +26,8 @@ const CHUNK_ROWS: usize = 4096usize.next_multiple_of(TILE);
 const PRUNED_ROWS: usize = 256;
 /// From so many rows for each codeword on, chunks are pruned.
 const LEAST_PRUNED_ROWS: usize = 16;
+/// Up to so many codewords, so that a chunk's rows are numbered by u32 and soon put in order.
+const PRUNED_KS: usize = 1 << 16;
 /// Up to this dimension too: above it a tile sees more than a fifth of the codewords, and putting
 /// the rows in order costs what that saves.
 const PRUNED_DIM: usize = 16;
@@ -158,7 +161,8 @@ fn assign(
     let search = Search::new(points, codewords, kernels)?;
     let n = state.labels.len();
     let labelled = state.counts.iter().any(|&count| count > 0);
-    let prune = labelled && ds <= PRUNED_DIM && n / ks >= LEAST_PRUNED_ROWS;
+    let fits = ds <= PRUNED_DIM && ks <= PRUNED_KS && n / ks >= LEAST_PRUNED_ROWS;
+    let prune = labelled && fits;
     let rows = if prune {
         n.div_ceil(n.div_ceil(ks * PRUNED_ROWS))
     } else {
@@ -260,13 +264,13 @@ impl Search {
         labels.iter().for_each(|&label| counts[label as usize] += 1);
         let mut ends = with_capacity(ks, "the places")?;
         ends.extend(counts.iter().scan(0, |end, count| Some(std::mem::replace(end, *end + count))));
-        // Squared distances, which order as their bits do, above row numbers.
-        let mut members = filled(labels.len(), 0_u64, "the order of the rows")?;
-        for (row, (x, &label)) in rows.chunks_exact(ds).zip(&*labels).enumerate() {
+        let mut order = filled(labels.len(), 0_u32, "the order of the rows")?;
+        let answers = labels.iter().zip(&mut *distances);
+        for (row, (x, (&label, distance))) in rows.chunks_exact(ds).zip(answers).enumerate() {
             let square = |(x, c): (&f32, &f32)| (x - c) * (x - c);
-            let distance: f32 = x.iter().zip(codeword(label as usize)).map(square).sum();
+            *distance = x.iter().zip(codeword(label as usize)).map(square).sum();
             let end = &mut ends[label as usize];
-            members[*end] = u64::from(distance.to_bits()) << 32 | row as u64;
+            order[*end] = row as u32;
             *end += 1;
         }
         let mut changed = false;
@@ -274,10 +278,16 @@ impl Search {
         let mut panel = Panel::new(&[], self.panel.centre().to_vec())?;
         let mut apart = filled(ks, 0.0, "the codewords' distances")?;
         let mut near = with_capacity(ks, "the near codewords")?;
-        let mut rest = &mut members[..];
+        let mut cluster = Vec::new();
+        let mut rest = &order[..];
         for (label, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let (cluster, after) = rest.split_at_mut(count);
+            let (members, after) = rest.split_at(count);
             rest = after;
+            // Squared distances, which order as their bits do, above row numbers.
+            let keyed =
+                |&row: &u32| u64::from(distances[row as usize].to_bits()) << 32 | u64::from(row);
+            cluster.clear();
+            cluster.extend(members.iter().map(keyed));
             cluster.sort_unstable();
             self.kernels.table(codeword(label), &self.codewords, Metric::L2, &mut apart);
             near.clear();
