@@ -59,7 +59,7 @@ impl<'a> Points<'a> {
         let what = "the training vectors' copy";
         let (ds, dim, data) = (columns.len(), vectors.dim(), vectors.as_slice());
         let centre = kernels::centre(data, dim, columns.clone());
-        let mut rows = filled(size(&[vectors.len(), ds], what)?, 0.0, what)?;
+        let mut rows = threads::zeroed(size(&[vectors.len(), ds], what)?, what, task)?;
         let blocks = data.chunks(BLOCK * dim).zip(rows.chunks_mut(BLOCK * ds)).collect();
         let most = threads::map(task, blocks, |(from, to): (&[f32], &mut [f32])| {
             let mut most = 0.0_f32;

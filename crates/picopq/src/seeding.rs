@@ -80,7 +80,7 @@ impl Draws<'_> {
             Draws::Rows(rows) => (0..ks).for_each(|k| take(rows[k % rows.len()])),
             Draws::PlusPlus { first, uniforms } => {
                 take(*first);
-                let mut spread = Spread::new(vectors, columns.clone(), *first)?;
+                let mut spread = Spread::new(vectors, columns.clone(), *first, task)?;
                 for &uniform in uniforms {
                     task.check()?;
                     let row = spread.look_up(uniform);
@@ -129,10 +129,15 @@ struct Spread {
 const QUARTER: f64 = 0.25 * (1.0 - 1e-9);
 
 impl Spread {
-    fn new(vectors: Vectors<'_>, columns: Range<usize>, first: usize) -> Result<Self> {
+    fn new(vectors: Vectors<'_>, columns: Range<usize>, first: usize, task: &Task) -> Result<Self> {
         let (n, ds) = (vectors.len(), columns.len());
         let mut rows = with_capacity(n * ds, "the sub-vectors")?;
-        (0..n).for_each(|row| rows.extend_from_slice(&vectors.row(row)[columns.clone()]));
+        for row in 0..n {
+            if row % BLOCK == 0 {
+                task.check()?;
+            }
+            rows.extend_from_slice(&vectors.row(row)[columns.clone()]);
+        }
         let mut spread = Self {
             rows,
             ds,
