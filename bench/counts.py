@@ -29,6 +29,7 @@ CASES = [
     ("fit", 8, 256, 4096),
     ("fit", 16, 256, 4096),
     ("fit", 32, 256, 4096),
+    ("fit", 16, 32, 4096),  # enough rows for each codeword to prune
 ]
 
 

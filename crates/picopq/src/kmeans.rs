@@ -24,8 +24,8 @@ const CHUNK_ROWS: usize = 4096usize.next_multiple_of(TILE);
 /// Rows for each codeword in a chunk of [`Search::pruned`], at most: so many that its tiles are
 /// mostly full.
 const PRUNED_ROWS: usize = 256;
-/// From so many rows for each codeword on, chunks are pruned.
-const LEAST_PRUNED_ROWS: usize = 16;
+/// From so many rows for each codeword on, chunks are pruned; with fewer, tiles are half empty.
+const LEAST_PRUNED_ROWS: usize = 128;
 /// Up to so many codewords, so that a chunk's rows are numbered by u32 and soon put in order.
 const PRUNED_KS: usize = 1 << 16;
 /// Up to this dimension too: above it a tile sees more than a fifth of the codewords, and putting
