@@ -9,7 +9,7 @@ CARGO_FLAGS := --release --locked
 UNTIMED := --lib --test errors --test opq --test properties --test threads
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python lint format bench clean
+.PHONY: help build demo test test-rust test-python lint format bench counts clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ format: ## format the Rust code
 bench: build ## compare with nanopq, Faiss and ScaNN; CASE=encode for a part, QUICK=1 for two minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE))
+
+counts: ## count the instructions of encode and fit per vector, with valgrind
+	cargo build $(CARGO_FLAGS) --package picopq --example counts
+	$(PYTHON) bench/counts.py
 
 clean: ## remove everything that was built
 	cargo clean

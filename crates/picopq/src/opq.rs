@@ -388,7 +388,7 @@ impl<'a> Alternation<'a> {
         let start = clusters.map(|clusters| clusters.codewords);
         let start = std::mem::take(&mut state.start).into_iter().chain(start);
         state.clusters = threads::map(task, start.enumerate().collect(), |(m, start)| {
-            let points = Points::new(rows, m * ds..(m + 1) * ds, self.kernels, task)?;
+            let points = Points::new(rows, m * ds..(m + 1) * ds, task)?;
             kmeans::train(&points, start, iterations, last, self.kernels, task)
         })?;
         state.losses.extend(pq::summarize(&state.clusters, rows.len()).losses);

@@ -456,8 +456,9 @@ pub struct Pq {
 
 impl Pq {
     /// Trains the codewords: k-means in each sub-space, all sub-spaces in parallel. The same seed
-    /// starts from the rows that nanopq starts from. Cost: iterations n ks dim multiply-adds;
-    /// memory: one copy of the vectors.
+    /// starts from the rows that nanopq starts from. Cost: n ks dim multiply-adds for the first
+    /// iteration, and at most as many for each other one; memory: at most twice the vectors' own
+    /// from ds = 4 on, and (1 + 3 / ds) times them below.
     ///
     /// # Errors
     /// [`Error::NotDivisible`], [`Error::OutOfRange`], [`Error::TooFewRows`],
@@ -491,7 +492,7 @@ impl Pq {
             threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
                 let columns = m * ds..(m + 1) * ds;
                 let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
-                let points = Points::new(vectors, columns, kernels, task)?;
+                let points = Points::new(vectors, columns, task)?;
                 kmeans::train(&points, start, options.iterations, Last::Update, kernels, task)
             })?;
         let training = summarize(&clusters, vectors.len());

@@ -149,14 +149,14 @@ fn step<const DIFFERENCES: bool>(x: __m256, weight: __m256, sum: __m256) -> __m2
 pub(super) fn load(
     _proof: Kernels,
     rows: &[f32],
-    stride: usize,
+    count: usize,
+    place: impl Fn(usize) -> usize,
     centre: &[f32],    // (ds,)
     lanes: &mut [f32], // (ds, TILE)
     norms: &mut [f32; TILE],
 ) {
-    let count = rows.len().div_ceil(stride).min(TILE);
     for first in (0..count).step_by(LANES) {
-        let places = std::array::from_fn(|row| (first + row).min(count - 1) * stride);
+        let places = std::array::from_fn(|row| place((first + row).min(count - 1)));
         let norms = &mut norms[first..][..LANES];
         // SAFETY: AVX2 and FMA are there, because `Kernels` with this set or a wider one is made
         // by `Kernels::of` alone, which checks them.
@@ -197,7 +197,13 @@ fn four_columns(rows: &[f32], places: Places, d: usize) -> [__m256; 4] {
         let low = load4(&rows[places[row] + d..]);
         _mm256_set_m128(load4(&rows[places[row + 4] + d..]), low)
     };
-    let (a, b, c, e) = (pair(0), pair(1), pair(2), pair(3));
+    transposed(pair(0), pair(1), pair(2), pair(3))
+}
+
+/// Both halves of four registers, each as a 4 x 4 matrix.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transposed(a: __m256, b: __m256, c: __m256, e: __m256) -> [__m256; 4] {
     let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     let (ce_low, ce_high) = (_mm256_unpacklo_ps(c, e), _mm256_unpackhi_ps(c, e));
     [
@@ -224,11 +230,43 @@ pub(super) fn table(_proof: Kernels, query: &[f32], book: &[f32], metric: Metric
     // `Kernels::of` alone, which checks them.
     unsafe {
         match metric {
-            Metric::L2 => table_rows::<true>(query, book, lanes),
-            Metric::Dot => table_rows::<false>(query, book, lanes),
+            Metric::L2 => table_of_lanes::<true>(query, book, lanes),
+            Metric::Dot => table_of_lanes::<false>(query, book, lanes),
         }
     }
     scalar::table(query, &book[whole * ds..], metric, tail);
+}
+
+/// The usual dimensions have code of their own, which knows where everything lies.
+#[target_feature(enable = "avx2,fma")]
+fn table_of_lanes<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
+    match query.len() {
+        4 => table_fixed::<L2, 4>(query, book, out),
+        8 => table_fixed::<L2, 8>(query, book, out),
+        16 => table_fixed::<L2, 16>(query, book, out),
+        _ => table_rows::<L2>(query, book, out),
+    }
+}
+
+/// [`table_rows`] for one dimension, a multiple of 4.
+#[target_feature(enable = "avx2,fma")]
+fn table_fixed<const L2: bool, const DS: usize>(query: &[f32], book: &[f32], out: &mut [f32]) {
+    let (codewords, _) = book.as_chunks::<DS>();
+    let (groups, _) = codewords.as_chunks::<LANES>();
+    let mut values = [_mm256_setzero_ps(); DS];
+    values.iter_mut().zip(query).for_each(|(value, &q)| *value = _mm256_set1_ps(q));
+    for (rows, out) in groups.iter().zip(out.chunks_exact_mut(LANES)) {
+        let mut sums = _mm256_setzero_ps();
+        for d in (0..DS).step_by(4) {
+            let pair =
+                |row: usize| _mm256_set_m128(load4(&rows[row + 4][d..]), load4(&rows[row][d..]));
+            let columns = transposed(pair(0), pair(1), pair(2), pair(3));
+            for j in 0..4 {
+                sums = step::<L2>(columns[j], values[d + j], sums);
+            }
+        }
+        store(out, sums);
+    }
 }
 
 /// Eight codewords at a time, transposed in registers.

@@ -144,13 +144,27 @@ impl Kernels {
         lanes: &mut [f32],
         norms: &mut [f32; TILE],
     ) {
+        let count = rows.len().div_ceil(stride).min(TILE);
+        self.load_at(rows, count, |row| row * stride, centre, lanes, norms);
+    }
+
+    /// [`Kernels::load`] of `count` rows, of which row i is `rows[place(i)..][..ds]`.
+    fn load_at(
+        self,
+        rows: &[f32],
+        count: usize,
+        place: impl Fn(usize) -> usize,
+        centre: &[f32],
+        lanes: &mut [f32],
+        norms: &mut [f32; TILE],
+    ) {
         assert_eq!(lanes.len(), centre.len() * TILE);
         match self.0 {
-            InstructionSet::Scalar => scalar::load(rows, stride, centre, lanes, norms),
+            InstructionSet::Scalar => scalar::load(rows, count, place, centre, lanes, norms),
             #[cfg(target_arch = "x86_64")]
             // Bound by its loads and shuffles: wider registers would not help.
             InstructionSet::Avx2 | InstructionSet::Avx512 => {
-                avx2::load(self, rows, stride, centre, lanes, norms);
+                avx2::load(self, rows, count, place, centre, lanes, norms);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -201,6 +215,28 @@ impl Panel {
             norms[k] = norm as f32;
         }
         Ok(Self { ds, weights, norms, centre })
+    }
+
+    /// Takes the codewords of these `numbers` from another panel of the same sub-space.
+    pub(crate) fn choose(&mut self, from: &Self, numbers: &[u32]) {
+        let ds = self.ds;
+        assert_eq!(ds, from.ds);
+        let chunks = numbers.len().div_ceil(CHUNK);
+        self.weights.resize(chunks * ds * CHUNK, 0.0);
+        self.norms.clear();
+        let (from_weights, _) = from.weights.as_chunks::<CHUNK>();
+        let (weights, _) = self.weights.as_chunks_mut::<CHUNK>();
+        for (numbers, weights) in numbers.chunks(CHUNK).zip(weights.chunks_exact_mut(ds)) {
+            for j in 0..CHUNK {
+                // The last codeword again fills the chunk: it never comes first.
+                let number = numbers[j.min(numbers.len() - 1)] as usize;
+                let source = &from_weights[number / CHUNK * ds..][..ds];
+                for (target, source) in weights.iter_mut().zip(source) {
+                    target[j] = source[number % CHUNK];
+                }
+                self.norms.push(from.norms[number]);
+            }
+        }
     }
 
     fn differences(&self) -> bool {
@@ -262,17 +298,27 @@ pub(crate) struct TileRef<'a> {
 pub(crate) struct Tile {
     lanes: Vec<f32>, // (ds, TILE)
     norms: [f32; TILE],
+    zeros: Vec<f32>, // (ds,), the centre of centred rows
 }
 
 impl Tile {
     pub(crate) fn new(ds: usize) -> Self {
-        Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE] }
+        Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE], zeros: vec![0.0; ds] }
     }
 
     /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`. What lanes past
     /// the last row hold means nothing.
     pub(crate) fn load(&mut self, kernels: Kernels, rows: &[f32], stride: usize, centre: &[f32]) {
         kernels.load(rows, stride, centre, &mut self.lanes, &mut self.norms);
+    }
+
+    /// Takes the rows of these `numbers` (at most 48) of `rows` (n, ds), which are centred already.
+    pub(crate) fn gather(&mut self, kernels: Kernels, rows: &[f32], numbers: &[u32]) {
+        assert!(numbers.len() <= TILE);
+        let ds = self.zeros.len();
+        let place = |row: usize| numbers[row] as usize * ds;
+        let (lanes, norms) = (&mut self.lanes, &mut self.norms);
+        kernels.load_at(rows, numbers.len(), place, &self.zeros, lanes, norms);
     }
 
     pub(crate) fn view(&self) -> TileRef<'_> {

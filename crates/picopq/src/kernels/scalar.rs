@@ -58,17 +58,18 @@ fn measure(
     sums.map(|sum| sum.max(0.0))
 }
 
-/// See [`super::Kernels::load`].
+/// See [`super::Kernels::load_at`].
 pub(super) fn load(
     rows: &[f32],
-    stride: usize,
+    count: usize,
+    place: impl Fn(usize) -> usize,
     centre: &[f32],    // (ds,)
     lanes: &mut [f32], // (ds, TILE)
     norms: &mut [f32; TILE],
 ) {
-    for (row, values) in rows.chunks(stride).enumerate().take(TILE) {
+    for row in 0..count {
         let mut norm = 0.0;
-        for (d, (&value, &centre)) in values[..centre.len()].iter().zip(centre).enumerate() {
+        for (d, (&value, &centre)) in rows[place(row)..].iter().zip(centre).enumerate() {
             let centred = value - centre;
             lanes[d * TILE + row] = centred;
             norm += centred * centred;
