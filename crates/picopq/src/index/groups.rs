@@ -1,12 +1,11 @@
-//! Sixteen groups of codewords in each sub-space, and the plane of group numbers: what a register
-//! can look up. A code of at most 16 codewords is its own group.
+//! Sixteen groups of codewords in each sub-space: what a 16-entry register can look up.
 //!
 //! The least entry of a group bounds those of its codewords from below (the minimum tables of
 //! Andre, Kermarrec, Le Scouarnec: "Cache locality is not enough", VLDB 2015); codewords that are
 //! near to each other share a group, so that the bound is close.
 
-use crate::error::{Result, filled, size};
-use crate::kernels::{BLOCK, BYTE, NIBBLES};
+use crate::error::{Result, filled};
+use crate::kernels::{BYTE, NIBBLES};
 use crate::pq::Codebook;
 use crate::random::LegacyRandom;
 use crate::threads::{self, Task};
@@ -23,45 +22,20 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Groups the codewords of every sub-space; `None` for codes wider than a byte.
-    pub(crate) fn new(book: Codebook<'_>) -> Result<Option<Self>> {
-        if book.ks() > BYTE {
-            return Ok(None);
-        }
+    /// Groups the codewords of every sub-space, 17 to 256 in each.
+    pub(crate) fn new(book: Codebook<'_>) -> Result<Self> {
         let sub_spaces = (0..book.m()).collect();
         let of = threads::map(&Task::new(), sub_spaces, |m| {
             let mut groups = [0; BYTE];
-            if book.ks() <= NIBBLES {
-                (0..book.ks()).for_each(|code| groups[code] = code as u8);
-            } else {
-                group(book.sub_space(m), book.ds(), &mut groups);
-            }
+            group(book.sub_space(m), book.ds(), &mut groups);
             Ok(groups)
         })?;
-        Ok(Some(Self { of, ks: book.ks() }))
+        Ok(Self { of, ks: book.ks() })
     }
 
-    /// Whether a group is one codeword.
-    pub(crate) fn are_codes(&self) -> bool {
-        self.ks <= NIBBLES
-    }
-
-    /// The plane (blocks, m, 16) of the codes (n, m); the last block is filled up with zeros.
-    pub(crate) fn plane(&self, codes: &[u8]) -> Result<Vec<u8>> {
-        let m = self.of.len();
-        let blocks = (codes.len() / m).div_ceil(BLOCK);
-        let what = "the plane of groups";
-        let mut plane = filled(size(&[blocks, m, NIBBLES], what)?, 0, what)?;
-        for (codes, block) in codes.chunks(BLOCK * m).zip(plane.chunks_exact_mut(m * NIBBLES)) {
-            for (row, codes) in codes.chunks_exact(m).enumerate() {
-                let (byte, shift) = (row % NIBBLES, row / NIBBLES * 4);
-                let bytes = block.chunks_exact_mut(NIBBLES);
-                for ((bytes, groups), &code) in bytes.zip(&self.of).zip(codes) {
-                    bytes[byte] |= groups[usize::from(code)] << shift;
-                }
-            }
-        }
-        Ok(plane)
+    /// The group of each code of a row.
+    pub(crate) fn of(&self, m: usize, code: u8) -> u8 {
+        self.of[m][usize::from(code)]
     }
 
     /// The least key of each group, shape `(m, 16)`; `keys` has the shape `(m, ks)`. A group

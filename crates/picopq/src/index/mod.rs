@@ -1,11 +1,11 @@
 //! Codes laid out for scanning, with ids: add, search, remove, while others read.
 //!
 //! ```text
-//! codes --Groups::plane--> Segments (<= 65,536 rows each, never changed, shared by reference)
+//! codes --Layout--> Segments (<= 65,536 rows each, never changed, shared by reference)
 //!
 //! queries --tables--> Seekers --+--> plain         codes wider than a byte
-//!                               +--> screen        few queries; codes of a nibble
-//!                               +--> interleaved   many queries, codes of a byte
+//!                               +--> screen        codes of a nibble or a byte
+//!                               +--> interleaved   many queries, codes of a byte, small registers
 //! ```
 //! Every scan answers with what the plain scan answers, to the bit: the others leave out only rows
 //! that cannot be among the answers. Parts of the rows and batches of queries run in parallel;
@@ -15,6 +15,7 @@ mod bound;
 mod filter;
 mod groups;
 mod interleaved;
+mod layout;
 mod plain;
 mod rerank;
 mod screen;
@@ -40,8 +41,8 @@ use crate::table::Neighbor;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, vector_limit};
 use filter::Selection;
-use groups::Groups;
 use interleaved::Batch;
+use layout::Layout;
 use plain::{CHUNK_BLOCKS, Seeker};
 use screen::Screen;
 use segment::{Ids, SEGMENT_ROWS, Segment};
@@ -82,8 +83,7 @@ const BATCH_ANSWERS: usize = 1 << 20;
 /// ```
 pub struct Index {
     quantizer: Quantizer,
-    /// `None` for codes wider than a byte.
-    groups: Option<Groups>,
+    layout: Layout,
     rows: ArcSwap<Rows>,
     /// Held by the one who prepares new rows.
     writer: Mutex<()>,
@@ -99,14 +99,19 @@ struct Rows {
 }
 
 impl Index {
-    /// An empty index. Cost: k-means of 16 groups over the codewords of each sub-space.
+    /// An empty index. Cost: for codes of a byte, k-means of 16 groups over the codewords of each
+    /// sub-space, unless the processor has registers for 256 entries.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`], [`Error::KernelsUnavailable`].
     pub fn new(quantizer: impl Into<Quantizer>) -> Result<Self> {
         let quantizer = quantizer.into();
-        let groups = Groups::new(quantizer.codebook())?;
-        Ok(Self { quantizer, groups, rows: ArcSwap::default(), writer: Mutex::new(()) })
+        let layout = Layout::new(quantizer.codebook(), Kernels::active()?)?;
+        Ok(Self::with_layout(quantizer, layout))
+    }
+
+    fn with_layout(quantizer: Quantizer, layout: Layout) -> Self {
+        Self { quantizer, layout, rows: ArcSwap::default(), writer: Mutex::new(()) }
     }
 
     /// The model.
@@ -130,8 +135,8 @@ impl Index {
     /// Bytes of the stored rows: codes, what the scans need beside them, ids.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let groups = self.groups.as_ref().map_or(0, Groups::bytes);
-        groups + self.rows.load().segments.iter().map(|segment| segment.memory()).sum::<usize>()
+        self.layout.bytes()
+            + self.rows.load().segments.iter().map(|segment| segment.memory()).sum::<usize>()
     }
 
     /// The ids in the order in which the rows are stored: that of their addition.
@@ -277,7 +282,7 @@ impl Index {
             parts.push((codes, Ids::collect(codes.len() / m, &mut next)?));
         }
         let fresh = threads::map(task, parts, |(codes, ids)| {
-            Segment::new(T::wrap(Cow::Borrowed(codes)), m, ids, self.groups.as_ref()).map(Arc::new)
+            Segment::new(T::wrap(Cow::Borrowed(codes)), m, ids, &self.layout).map(Arc::new)
         })?;
         rows.segments.extend(fresh);
         (rows.len, rows.next_id) = (rows.len + n, next_id);
@@ -322,7 +327,7 @@ impl Index {
             let mut ids = left.iter().map(|&row| segment.id(row as usize));
             let ids = Ids::collect(left.len(), || ids.next())?;
             let codes = segment.codes(&left, book.ks())?.into_data();
-            Ok(Arc::new(Segment::new(codes, book.m(), ids, self.groups.as_ref())?))
+            Ok(Arc::new(Segment::new(codes, book.m(), ids, &self.layout)?))
         })?;
         rows.segments = segments.into_iter().filter(|segment| segment.len() > 0).collect();
         rows.len = rows.segments.iter().map(|segment| segment.len()).sum();
@@ -487,20 +492,19 @@ impl Index {
         for (keys, limit) in keys.chunks_exact(entries).zip(limits) {
             seekers.push(Seeker::new(keys, m, collect(rows)?, limit)?);
         }
-        let mut scan = match &self.groups {
-            None => Scan::Plain,
-            Some(groups)
-                if !groups.are_codes()
-                    && seekers.len() >= MIN_INTERLEAVED
-                    && m <= MAX_INTERLEAVED_M
-                    && rows >= MIN_INTERLEAVED_ROWS =>
-            {
-                Scan::Interleaved(Batch::new(&seekers, m)?)
+        let interleaved = matches!(self.layout, Layout::Grouped(_))
+            && seekers.len() >= MIN_INTERLEAVED
+            && m <= MAX_INTERLEAVED_M
+            && rows >= MIN_INTERLEAVED_ROWS;
+        let mut scan = if interleaved {
+            Scan::Interleaved(Batch::new(&seekers, m)?)
+        } else {
+            let mut screens = Vec::new();
+            for seeker in &seekers {
+                let screened = self.layout.screened(seeker.keys(), book.ks())?;
+                screens.extend(screened.map(|(keys, width)| Screen::new(keys, width)));
             }
-            Some(groups) => {
-                let screen = |seeker: &Seeker<'_, C>| Screen::new(seeker.keys(), groups);
-                Scan::Screen(seekers.iter().map(screen).collect::<Result<_>>()?)
-            }
+            if screens.is_empty() { Scan::Plain } else { Scan::Screen(screens) }
         };
         for view in views {
             match (&mut scan, view.selection) {
@@ -603,8 +607,9 @@ fn views<'a>(
                 out.push(Vec::new());
                 room = length;
             }
-            let blocks = first..segment.blocks().min(first + room);
-            (first, room) = (blocks.end, room - blocks.len());
+            // A block of columns is two of these, and is not divided.
+            let blocks = first..segment.blocks().min((first + room).next_multiple_of(2));
+            (first, room) = (blocks.end, room.saturating_sub(blocks.len()));
             out.last_mut().into_iter().for_each(|part| {
                 part.push(View { segment, selection, blocks: blocks.clone() });
             });

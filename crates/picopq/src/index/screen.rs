@@ -1,4 +1,4 @@
-//! Few queries, codes of a byte or a nibble: the screen of the plane.
+//! Codes of a byte or a nibble: the screen of a plane or of columns.
 //!
 //! ```text
 //! for each chunk of rows:
@@ -6,17 +6,18 @@
 //!     one bit for each row whose sum of bytes does not exclude it         (kernels)
 //!     exact distances of the rows left; the best of them lower the limit  (plain)
 //! ```
-//! For codes of a nibble the bytes are those of the codewords, for codes of a byte those of the
-//! groups. Where most rows are left, which a limit far above the distances brings, the chunk is
+//! The bytes are those of the codewords, or of their groups where a register holds 16 of them. Where most rows are left, which a limit far above the distances brings, the chunk is
 //! measured as a whole.
+
+use std::ops::Range;
 
 use super::View;
 use super::bound::{Aim, Bound};
-use super::groups::Groups;
 use super::plain::{CHUNK_BLOCKS, Seeker};
+use super::segment::Screened;
 use crate::best::Collect;
 use crate::error::Result;
-use crate::kernels::{BLOCK, Kernels, NIBBLES, Sieve};
+use crate::kernels::{BLOCK, Kernels, Sieve};
 use crate::threads::Task;
 
 /// With more than one row in so many left, measuring all in turn is faster than those.
@@ -25,16 +26,16 @@ const MANY: usize = 3;
 /// The screen of one query.
 pub(crate) struct Screen {
     bound: Bound,
-    entries: Vec<u8>, // (m, 16)
+    entries: Vec<u8>, // (m, width)
     masks: [u32; CHUNK_BLOCKS],
     rows: Vec<u32>,
 }
 
 impl Screen {
-    /// `keys` has the shape `(m, ks)`.
-    pub(crate) fn new(keys: &[f32], groups: &Groups) -> Result<Self> {
-        let bound = Bound::new(groups.minima(keys)?, NIBBLES);
-        Ok(Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows: Vec::new() })
+    /// `keys` has the shape `(m, width)`.
+    pub(crate) fn new(keys: Vec<f32>, width: usize) -> Self {
+        let bound = Bound::new(keys, width);
+        Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows: Vec::new() }
     }
 
     /// What passes at this limit; `None` where bytes do not help.
@@ -55,7 +56,7 @@ impl Screen {
         &mut self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
-        blocks: std::ops::Range<usize>,
+        blocks: Range<usize>,
     ) -> Result<()> {
         let masks = &mut self.masks[..blocks.len()];
         view.keep_selected(masks, blocks.clone());
@@ -85,14 +86,16 @@ pub(crate) fn scan<C: Collect>(
 ) -> Result<()> {
     for blocks in view.chunks() {
         task.check()?;
-        let Some(plane) = view.segment.plane(blocks.clone()) else {
-            unreachable!("screens are made for codes with a plane");
+        let Some(codes) = view.segment.screened(blocks.clone()) else {
+            unreachable!("screens are made for codes of at most a byte");
         };
         let mut bounds = [None; 2];
         for ((bound, seeker), screen) in bounds.iter_mut().zip(&mut *seekers).zip(&mut *screens) {
             *bound = screen.aim(seeker.limit());
         }
-        if let ([a, b], [Some(bound_a), Some(bound_b)]) = (&mut *screens, bounds) {
+        if let ([a, b], [Some(bound_a), Some(bound_b)], Screened::Plane(plane)) =
+            (&mut *screens, bounds, &codes)
+        {
             let sieves = [
                 Sieve { entries: &a.entries, bound: bound_a },
                 Sieve { entries: &b.entries, bound: bound_b },
@@ -101,9 +104,20 @@ pub(crate) fn scan<C: Collect>(
             kernels.screen_two(plane, sieves, masks);
         } else {
             for (screen, bound) in screens.iter_mut().zip(bounds) {
-                if let Some(bound) = bound {
-                    let sieve = Sieve { entries: &screen.entries, bound };
-                    kernels.screen(plane, sieve, &mut screen.masks[..blocks.len()]);
+                let Some(bound) = bound else { continue };
+                let sieve = Sieve { entries: &screen.entries, bound };
+                match codes {
+                    Screened::Plane(plane) => {
+                        kernels.screen(plane, sieve, &mut screen.masks[..blocks.len()]);
+                    }
+                    Screened::Columns(columns) => {
+                        let mut wide = [0; CHUNK_BLOCKS / 2];
+                        let wide = &mut wide[..blocks.len().div_ceil(2)];
+                        kernels.screen_columns(columns, sieve, wide);
+                        for (masks, wide) in screen.masks.chunks_exact_mut(2).zip(wide) {
+                            (masks[0], masks[1]) = (*wide as u32, (*wide >> 32) as u32);
+                        }
+                    }
                 }
             }
         }

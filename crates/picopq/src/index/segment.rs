@@ -1,13 +1,13 @@
-//! At most 65,536 stored rows: codes, their plane of groups, ids. A segment never changes; the
+//! At most 65,536 stored rows: codes in their layout, ids. A segment never changes; the
 //! index replaces it.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::groups::Groups;
+use super::layout::{Layout, columns, plane, row_of_columns, row_of_plane};
 use crate::codes::{Code, CodeData, Codes};
 use crate::error::{Result, with_capacity};
-use crate::kernels::{BLOCK, NIBBLES, nibble};
+use crate::kernels::{BLOCK, COLUMNS, NIBBLES};
 use crate::table::Scan;
 
 /// Rows of a full segment.
@@ -20,17 +20,21 @@ pub(crate) struct Segment {
     len: usize,
 }
 
-/// Codes by width, shape `(len, m)`; planes have the shape `(blocks, m, 16)`.
+/// Codes as [`Layout`] says; rows have the shape `(len, m)`.
 enum Stored {
-    /// At most 16 codewords: the plane holds the codes.
     Nibbles(Vec<u8>),
-    /// At most 256.
-    Bytes {
-        codes: Vec<u8>,
-        plane: Vec<u8>,
-    },
+    Grouped { codes: Vec<u8>, plane: Vec<u8> },
+    Columns(Vec<u8>),
     Words(Vec<u16>),
     Longs(Vec<u32>),
+}
+
+/// What a screen reads.
+pub(crate) enum Screened<'a> {
+    /// Blocks of 32 rows, shape `(blocks, m, 16)`.
+    Plane(&'a [u8]),
+    /// Blocks of 64 rows, shape `(blocks, m, 64)`.
+    Columns(&'a [u8]),
 }
 
 /// The ids of a segment's rows.
@@ -52,23 +56,23 @@ impl Ids {
 
 impl Segment {
     /// `codes` are `(len, m)`, each below the codebook's `ks`, in its narrowest integer.
-    pub(crate) fn new(
-        codes: CodeData<'_>,
-        m: usize,
-        ids: Ids,
-        groups: Option<&Groups>,
-    ) -> Result<Self> {
-        let (len, stored) = match (codes, groups) {
-            (CodeData::U8(codes), Some(groups)) if groups.are_codes() => {
-                (codes.len(), Stored::Nibbles(groups.plane(&codes)?))
+    pub(crate) fn new(codes: CodeData<'_>, m: usize, ids: Ids, layout: &Layout) -> Result<Self> {
+        let (len, stored) = match codes {
+            CodeData::U8(codes) => {
+                let len = codes.len();
+                let stored = match layout {
+                    Layout::Nibbles => Stored::Nibbles(plane(&codes, m, |_, code| code)?),
+                    Layout::Grouped(groups) => {
+                        let plane = plane(&codes, m, |m, code| groups.of(m, code))?;
+                        Stored::Grouped { codes: owned(codes)?, plane }
+                    }
+                    Layout::Columns => Stored::Columns(columns(&codes, m)?),
+                    Layout::Rows => unreachable!("codes of a byte have a screen"),
+                };
+                (len, stored)
             }
-            (CodeData::U8(codes), Some(groups)) => {
-                let plane = groups.plane(&codes)?;
-                (codes.len(), Stored::Bytes { codes: owned(codes)?, plane })
-            }
-            (CodeData::U8(_), None) => unreachable!("codes of a byte have groups"),
-            (CodeData::U16(codes), _) => (codes.len(), Stored::Words(owned(codes)?)),
-            (CodeData::U32(codes), _) => (codes.len(), Stored::Longs(owned(codes)?)),
+            CodeData::U16(codes) => (codes.len(), Stored::Words(owned(codes)?)),
+            CodeData::U32(codes) => (codes.len(), Stored::Longs(owned(codes)?)),
         };
         Ok(Self { stored, ids, m, len: len / m })
     }
@@ -90,21 +94,27 @@ impl Segment {
         self.len.div_ceil(BLOCK)
     }
 
-    /// The plane of some blocks; `None` for codes wider than a byte.
-    pub(crate) fn plane(&self, blocks: Range<usize>) -> Option<&[u8]> {
+    /// What a screen reads of some blocks, which begin with an even one; `None` for codes wider than
+    /// a byte.
+    pub(crate) fn screened(&self, blocks: Range<usize>) -> Option<Screened<'_>> {
         match &self.stored {
-            Stored::Nibbles(plane) | Stored::Bytes { plane, .. } => {
+            Stored::Nibbles(plane) | Stored::Grouped { plane, .. } => {
                 let block = self.m * NIBBLES;
-                Some(&plane[blocks.start * block..blocks.end * block])
+                Some(Screened::Plane(&plane[blocks.start * block..blocks.end * block]))
+            }
+            Stored::Columns(columns) => {
+                let block = self.m * COLUMNS;
+                let (first, end) = (blocks.start / 2, blocks.end.div_ceil(2));
+                Some(Screened::Columns(&columns[first * block..end * block]))
             }
             Stored::Words(_) | Stored::Longs(_) => None,
         }
     }
 
-    /// The codes of some rows, where they are stored as bytes.
+    /// The codes of some rows, where they are stored as rows of bytes.
     pub(crate) fn bytes(&self, rows: Range<usize>) -> Option<&[u8]> {
         match &self.stored {
-            Stored::Bytes { codes, .. } => Some(&codes[rows.start * self.m..rows.end * self.m]),
+            Stored::Grouped { codes, .. } => Some(&codes[rows.start * self.m..rows.end * self.m]),
             _ => None,
         }
     }
@@ -112,10 +122,10 @@ impl Segment {
     /// The exact distances of the rows that `rows` names.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) -> Result<()> {
         match &self.stored {
-            Stored::Nibbles(_) => {
-                scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances)
+            Stored::Nibbles(_) | Stored::Columns(_) => {
+                scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances);
             }
-            Stored::Bytes { codes, .. } => scan.pick(codes, rows, distances),
+            Stored::Grouped { codes, .. } => scan.pick(codes, rows, distances),
             Stored::Words(codes) => scan.pick(codes, rows, distances),
             Stored::Longs(codes) => scan.pick(codes, rows, distances),
         }
@@ -131,8 +141,8 @@ impl Segment {
     ) -> Result<()> {
         let codes = rows.start * self.m..rows.end * self.m;
         match &self.stored {
-            Stored::Nibbles(_) => scan.run(&self.unpack(rows)?, distances),
-            Stored::Bytes { codes: all, .. } => scan.run(&all[codes], distances),
+            Stored::Nibbles(_) | Stored::Columns(_) => scan.run(&self.unpack(rows)?, distances),
+            Stored::Grouped { codes: all, .. } => scan.run(&all[codes], distances),
             Stored::Words(all) => scan.run(&all[codes], distances),
             Stored::Longs(all) => scan.run(&all[codes], distances),
         }
@@ -147,10 +157,10 @@ impl Segment {
             Ok(out)
         }
         match &self.stored {
-            Stored::Nibbles(_) => {
+            Stored::Nibbles(_) | Stored::Columns(_) => {
                 Codes::new(self.unpack(rows.iter().map(|&row| row as usize))?, self.m, ks)
             }
-            Stored::Bytes { codes, .. } => Codes::new(some(codes, self.m, rows)?, self.m, ks),
+            Stored::Grouped { codes, .. } => Codes::new(some(codes, self.m, rows)?, self.m, ks),
             Stored::Words(codes) => Codes::new(some(codes, self.m, rows)?, self.m, ks),
             Stored::Longs(codes) => Codes::new(some(codes, self.m, rows)?, self.m, ks),
         }
@@ -159,8 +169,8 @@ impl Segment {
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
         let codes = match &self.stored {
-            Stored::Nibbles(plane) => plane.capacity(),
-            Stored::Bytes { codes, plane } => codes.capacity() + plane.capacity(),
+            Stored::Nibbles(bytes) | Stored::Columns(bytes) => bytes.capacity(),
+            Stored::Grouped { codes, plane } => codes.capacity() + plane.capacity(),
             Stored::Words(codes) => codes.capacity() * size_of::<u16>(),
             Stored::Longs(codes) => codes.capacity() * size_of::<u32>(),
         };
@@ -171,12 +181,17 @@ impl Segment {
         codes + ids + size_of::<Self>()
     }
 
-    /// Codes from nibbles, shape `(rows, m)`.
+    /// Rows of codes that are not stored as rows, shape `(rows, m)`.
     fn unpack(&self, rows: impl ExactSizeIterator<Item = usize>) -> Result<Vec<u8>> {
         let mut codes = with_capacity(rows.len() * self.m, "the unpacked codes")?;
-        for row in rows {
-            let block = self.plane(row / BLOCK..row / BLOCK + 1).unwrap_or_default();
-            codes.extend(block.chunks_exact(NIBBLES).map(|bytes| nibble(bytes, row % BLOCK)));
+        match &self.stored {
+            Stored::Nibbles(plane) => {
+                rows.for_each(|row| codes.extend(row_of_plane(plane, self.m, row)));
+            }
+            Stored::Columns(columns) => {
+                rows.for_each(|row| codes.extend(row_of_columns(columns, self.m, row)));
+            }
+            Stored::Grouped { .. } | Stored::Words(_) | Stored::Longs(_) => {}
         }
         Ok(codes)
     }

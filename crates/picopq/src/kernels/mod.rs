@@ -17,8 +17,10 @@ mod scalar;
 mod scan;
 #[cfg(target_arch = "x86_64")]
 mod scan_avx2;
+#[cfg(target_arch = "x86_64")]
+mod scan_vbmi;
 
-pub(crate) use scan::{BLOCK, BYTE, Entry, LANES, NIBBLES, Sieve, nibble, prefetch};
+pub(crate) use scan::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble, prefetch};
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -45,10 +47,12 @@ pub enum InstructionSet {
     Avx2,
     /// AVX-512F.
     Avx512,
+    /// AVX-512 with BW and VBMI.
+    Avx512Vbmi,
 }
 
 impl InstructionSet {
-    const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vbmi];
 
     /// The name that `PICOPQ_KERNELS` takes.
     #[must_use]
@@ -57,6 +61,7 @@ impl InstructionSet {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Vbmi => "avx512vbmi",
         }
     }
 
@@ -67,6 +72,12 @@ impl InstructionSet {
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Self::Avx2.runs_here() && is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vbmi => {
+                Self::Avx512.runs_here()
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vbmi")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -112,7 +123,9 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => avx2::nearest(self, panel, tile, out),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => avx512::nearest(self, panel, tile, out),
+            InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+                avx512::nearest(self, panel, tile, out);
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
         }
@@ -126,7 +139,7 @@ impl Kernels {
             InstructionSet::Scalar => scalar::table(query, book, metric, out),
             #[cfg(target_arch = "x86_64")]
             // Bound by its loads and shuffles: wider registers would not help.
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 avx2::table(self, query, book, metric, out);
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -163,7 +176,7 @@ impl Kernels {
             InstructionSet::Scalar => scalar::load(rows, count, place, centre, lanes, norms),
             #[cfg(target_arch = "x86_64")]
             // Bound by its loads and shuffles: wider registers would not help.
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 avx2::load(self, rows, count, place, centre, lanes, norms);
             }
             #[cfg(not(target_arch = "x86_64"))]

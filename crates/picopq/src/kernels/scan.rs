@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Plane (blocks, m, 16)   32 rows of nibbles, one query's 16 entries for each sub-space
+//! columns (blocks, m, 64) 64 rows of bytes, one query's 256 entries for each sub-space
 //! codes (rows, m)         bytes, 32 queries' entries side by side for each codeword
 //! ```
 //!
@@ -18,13 +19,16 @@ pub(crate) const BLOCK: usize = 32;
 pub(crate) const NIBBLES: usize = 16;
 /// Queries whose tables are interleaved.
 pub(crate) const LANES: usize = 32;
+/// Rows of a block of columns: the bytes of a sub-space stand side by side.
+pub(crate) const COLUMNS: usize = 64;
 /// Codewords of an interleaved table: as many as a byte names.
 pub(crate) const BYTE: usize = 256;
 
-/// One query's view of a plane: lower bounds (m, 16), and the largest sum that passes.
+/// One query's lower bounds, (m, 16) for a plane and (m, 256) for columns, and the largest sum that
+/// passes.
 #[derive(Clone, Copy)]
 pub(crate) struct Sieve<'a> {
-    pub(crate) entries: &'a [u8], // (m, 16)
+    pub(crate) entries: &'a [u8],
     pub(crate) bound: u8,
 }
 
@@ -40,7 +44,7 @@ impl Kernels {
             InstructionSet::Scalar => scalar::screen(plane, sieve, masks),
             #[cfg(target_arch = "x86_64")]
             // Processors that run 512-bit shuffles in two halves gain nothing from them.
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::screen(self, plane, sieve, masks);
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -59,11 +63,28 @@ impl Kernels {
                 each.for_each(|(sieve, masks)| scalar::screen(plane, sieve, masks));
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::screen_two(self, plane, sieves, masks);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// Whether [`Kernels::screen_columns`] is faster than a screen of groups.
+    pub(crate) fn has_wide_tables(self) -> bool {
+        self.0 == InstructionSet::Avx512Vbmi
+    }
+
+    /// As [`Kernels::screen`], of columns (blocks, m, 64).
+    pub(crate) fn screen_columns(self, columns: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
+        assert_eq!(columns.len() * BYTE, masks.len() * COLUMNS * sieve.entries.len());
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vbmi => {
+                super::scan_vbmi::screen_columns(self, columns, sieve, masks);
+            }
+            _ => scalar::screen_columns(columns, sieve, masks),
         }
     }
 
@@ -81,7 +102,7 @@ impl Kernels {
             InstructionSet::Scalar => scalar::screen_batch(codes, tables, bounds, masks),
             #[cfg(target_arch = "x86_64")]
             // Bound by the loads of the entries: wider registers would not help.
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::screen_batch(self, codes, tables, bounds, masks);
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -105,7 +126,7 @@ pub(crate) fn nibble(bytes: &[u8], row: usize) -> u8 {
 }
 
 mod scalar {
-    use super::{BLOCK, BYTE, Entry, LANES, NIBBLES, Sieve, nibble};
+    use super::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble};
 
     pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
         for (block, mask) in plane.chunks_exact(sieve.entries.len()).zip(masks) {
@@ -117,6 +138,18 @@ mod scalar {
                 entries.fold(0, u8::saturating_add) <= sieve.bound
             };
             *mask = (0..BLOCK).fold(0, |mask, row| mask | u32::from(passes(row)) << row);
+        }
+    }
+
+    pub(super) fn screen_columns(columns: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
+        let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
+        for (block, mask) in columns.chunks_exact(block_bytes).zip(masks) {
+            let passes = |row: usize| {
+                let sub_spaces = block.chunks_exact(COLUMNS).zip(sieve.entries.chunks_exact(BYTE));
+                let entries = sub_spaces.map(|(codes, table)| table[usize::from(codes[row])]);
+                entries.fold(0, u8::saturating_add) <= sieve.bound
+            };
+            *mask = (0..COLUMNS).fold(0, |mask, row| mask | u64::from(passes(row)) << row);
         }
     }
 
@@ -211,6 +244,27 @@ mod tests {
                     let mut masks = vec![0; rows];
                     kernels.screen_batch(&codes, &tables, &bounds, &mut masks);
                     assert_eq!(masks, wanted, "{kernels:?} m {m} rows {rows}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_masks_of_the_scalar_columns() {
+        let mut random = LegacyRandom::new(6);
+        for (m, blocks) in SHAPES {
+            let columns = bytes(&mut random, blocks * m * COLUMNS, 255);
+            for most in [0, 510 / m as u64, 255] {
+                let entries = bytes(&mut random, m * BYTE, most.min(255));
+                for bound in [0, 127, 254, 255] {
+                    let sieve = Sieve { entries: &entries, bound };
+                    let mut wanted = vec![0; blocks];
+                    scalar::screen_columns(&columns, sieve, &mut wanted);
+                    for kernels in Kernels::available() {
+                        let mut masks = vec![0; blocks];
+                        kernels.screen_columns(&columns, sieve, &mut masks);
+                        assert_eq!(masks, wanted, "{kernels:?} m {m} blocks {blocks}");
+                    }
                 }
             }
         }

@@ -25,7 +25,7 @@ const PAIR: usize = 2 * NIBBLES;
 const LINE: usize = 64;
 /// How far ahead of the blocks in work the plane is fetched, at least: the blocks of a pass are
 /// read side by side, in an order that the processor does not foresee.
-const AHEAD: usize = 2048;
+pub(super) const AHEAD: usize = 16384;
 
 pub(super) fn screen(_proof: Kernels, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by

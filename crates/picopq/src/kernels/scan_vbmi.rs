@@ -1,0 +1,76 @@
+//! The screen of whole bytes, for processors whose registers hold a table of 256 entries
+//! (AVX-512 VBMI).
+//!
+//! ```text
+//! for each sub-space, for each block of a pass: 64 codes c
+//!     sums += c < 128 ? table[0..128][c] : table[128..256][c]     (two shuffles, a blend)
+//! compare 64 sums with the bound
+//! ```
+//! Bound: two shuffles over 128 entries for 64 look-ups; the four registers of a table serve the
+//! blocks of a pass.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::Kernels;
+use super::scan::{BYTE, COLUMNS, Sieve};
+use super::scan_avx2::{AHEAD, prefetch};
+
+/// Blocks of a pass.
+const PASS: usize = 4;
+const BYTES: usize = 64;
+
+pub(super) fn screen_columns(_proof: Kernels, columns: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
+    let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
+    let whole = masks.len() / PASS * PASS;
+    let (blocks, left) = columns.split_at(whole * block_bytes);
+    let (passes, masks_left) = masks.split_at_mut(whole);
+    for (blocks, masks) in
+        blocks.chunks_exact(PASS * block_bytes).zip(passes.chunks_exact_mut(PASS))
+    {
+        // SAFETY: AVX-512F, BW and VBMI are there, because `Kernels` with this set is made by
+        // `Kernels::of` alone, which checks them.
+        masks.copy_from_slice(&unsafe { screen_blocks::<PASS>(blocks, sieve) });
+    }
+    for (block, mask) in left.chunks_exact(block_bytes).zip(masks_left) {
+        // SAFETY: as above.
+        [*mask] = unsafe { screen_blocks::<1>(block, sieve) };
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn screen_blocks<const B: usize>(
+    blocks: &[u8], // (B, m, 64)
+    sieve: Sieve<'_>,
+) -> [u64; B] {
+    let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
+    assert!(blocks.len() == B * block_bytes);
+    let mut sums = [_mm512_setzero_si512(); B];
+    for (m, table) in sieve.entries.chunks_exact(BYTE).enumerate() {
+        let (low_a, low_b) = (load(&table[..BYTES]), load(&table[BYTES..]));
+        let (high_a, high_b) = (load(&table[2 * BYTES..]), load(&table[3 * BYTES..]));
+        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + m * B * BYTES);
+        prefetch(ahead..ahead.wrapping_add(B * BYTES));
+        for b in 0..B {
+            let codes = load(&blocks[b * block_bytes + m * COLUMNS..]);
+            let low = _mm512_permutex2var_epi8(low_a, codes, low_b);
+            let high = _mm512_permutex2var_epi8(high_a, codes, high_b);
+            let entries = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+            sums[b] = _mm512_adds_epu8(sums[b], entries);
+        }
+    }
+    let bound = _mm512_set1_epi8(sieve.bound as i8);
+    let mut masks = [0; B];
+    for b in 0..B {
+        masks[b] = _mm512_cmple_epu8_mask(sums[b], bound);
+    }
+    masks
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8]) -> __m512i {
+    assert!(bytes.len() >= BYTES);
+    // SAFETY: 64 bytes are readable, because of the assertion above.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
