@@ -23,6 +23,9 @@ use crate::threads::Task;
 /// With more than one row in so many left, measuring all in turn is faster than those.
 const MANY: usize = 3;
 
+/// Blocks that are measured as a whole to begin with, until there is a limit.
+const FIRST_BLOCKS: usize = 8;
+
 /// The screen of one query.
 pub(crate) struct Screen {
     bound: Bound,
@@ -84,8 +87,13 @@ pub(crate) fn scan<C: Collect>(
     kernels: Kernels,
     task: &Task,
 ) -> Result<()> {
-    for blocks in view.chunks() {
+    let mut left = view.blocks.clone();
+    while !left.is_empty() {
         task.check()?;
+        let begun = seekers.iter_mut().all(|seeker| seeker.limit() < f32::INFINITY);
+        let length = if begun { CHUNK_BLOCKS } else { FIRST_BLOCKS };
+        let blocks = left.start..left.end.min(left.start + length);
+        left.start = blocks.end;
         let Some(codes) = view.segment.screened(blocks.clone()) else {
             unreachable!("screens are made for codes of at most a byte");
         };

@@ -23,8 +23,8 @@ const PAIR: usize = 2 * NIBBLES;
 
 /// Bytes that come from memory together.
 const LINE: usize = 64;
-/// How far ahead of the blocks in work the plane is fetched, at least: the blocks of a pass are
-/// read side by side, in an order that the processor does not foresee.
+/// How far ahead of the blocks in work codes are fetched, at least: the blocks of a pass are read
+/// side by side, in an order that the processor does not foresee.
 pub(super) const AHEAD: usize = 16384;
 
 pub(super) fn screen(_proof: Kernels, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
@@ -157,14 +157,15 @@ fn passing(sums: __m256i, bounds: __m256i) -> u32 {
     _mm256_movemask_epi8(passes) as u32
 }
 
-/// SSE, which every x86-64 processor has; an address that cannot be read is passed over.
+/// SSE, which every x86-64 processor has; an address that cannot be read is passed over. Fetches to
+/// the second cache, as the first holds the tables.
 #[inline]
 pub(super) fn prefetch<T>(values: std::ops::Range<*const T>) {
     let bytes = values.start.cast::<i8>()..values.end.cast::<i8>();
     let mut at = bytes.start;
     while at < bytes.end {
         // SAFETY: a hint, which reads nothing that the program sees.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };
         at = at.wrapping_add(LINE);
     }
 }
