@@ -114,7 +114,7 @@ impl Kernels {
 /// Has the processor fetch `values`, which will be read soon.
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    super::scan_avx2::prefetch(values.as_ptr_range());
+    super::scan_avx2::prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }, T>(values.as_ptr_range());
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
 }

@@ -78,7 +78,8 @@ fn screen_blocks<const Q: usize, const B: usize>(
     let whole = block_bytes / PAIR * PAIR;
     for at in (0..whole).step_by(PAIR) {
         let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + B * at);
-        prefetch(ahead..ahead.wrapping_add(B * PAIR));
+        // To the second cache, as the first holds the tables.
+        prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * PAIR));
         let mut bytes = [_mm256_setzero_si256(); B];
         for b in 0..B {
             // SAFETY: 32 bytes are readable, because `at + 32 <= block_bytes`, and the assertion
@@ -157,15 +158,15 @@ fn passing(sums: __m256i, bounds: __m256i) -> u32 {
     _mm256_movemask_epi8(passes) as u32
 }
 
-/// SSE, which every x86-64 processor has; an address that cannot be read is passed over. Fetches to
-/// the second cache, as the first holds the tables.
+/// Fetches to the first cache (`HINT` = `_MM_HINT_T0`) or to the second (`_MM_HINT_T1`). SSE, which
+/// every x86-64 processor has; an address that cannot be read is passed over.
 #[inline]
-pub(super) fn prefetch<T>(values: std::ops::Range<*const T>) {
+pub(super) fn prefetch<const HINT: i32, T>(values: std::ops::Range<*const T>) {
     let bytes = values.start.cast::<i8>()..values.end.cast::<i8>();
     let mut at = bytes.start;
     while at < bytes.end {
         // SAFETY: a hint, which reads nothing that the program sees.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };
+        unsafe { _mm_prefetch::<HINT>(at) };
         at = at.wrapping_add(LINE);
     }
 }

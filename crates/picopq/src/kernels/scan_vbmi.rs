@@ -50,7 +50,8 @@ fn screen_blocks<const B: usize>(
         let (low_a, low_b) = (load(&table[..BYTES]), load(&table[BYTES..]));
         let (high_a, high_b) = (load(&table[2 * BYTES..]), load(&table[3 * BYTES..]));
         let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + m * B * BYTES);
-        prefetch(ahead..ahead.wrapping_add(B * BYTES));
+        // To the second cache, as the first holds the tables.
+        prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * BYTES));
         for b in 0..B {
             let codes = load(&blocks[b * block_bytes + m * COLUMNS..]);
             let low = _mm512_permutex2var_epi8(low_a, codes, low_b);
