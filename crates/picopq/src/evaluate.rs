@@ -339,11 +339,7 @@ pub struct SubSpace {
 /// assert_eq!((found[0].error, &found[0].counts[..]), (5.0, &[1, 1][..]));
 /// # Ok::<(), picopq::Error>(())
 /// ```
-pub fn sub_spaces(
-    model: &Quantizer,
-    vectors: Vectors<'_>,
-    task: &Task,
-) -> Result<Vec<SubSpace>> {
+pub fn sub_spaces(model: &Quantizer, vectors: Vectors<'_>, task: &Task) -> Result<Vec<SubSpace>> {
     let book = model.codebook();
     let (m, ds) = (book.m(), book.ds());
     let mut codes = filled(vectors.len() * m, 0_u32, "the codes")?;

@@ -398,7 +398,8 @@ impl<'a> Encoder<'a> {
         task: &Task,
     ) -> Result<()> {
         let (rows, dim) = (self.chunk_rows(), self.book.dim());
-        let chunks = vectors.as_slice().chunks(rows * dim).zip(codes.chunks_mut(rows * self.book.m));
+        let chunks =
+            vectors.as_slice().chunks(rows * dim).zip(codes.chunks_mut(rows * self.book.m));
         let good = threads::map(task, chunks.collect(), |(rows, codes)| {
             let good = self.run(rows, codes, task)?;
             task.advance((rows.len() / dim) as u64);

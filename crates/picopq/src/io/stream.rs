@@ -16,10 +16,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel}
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::npy;
 use super::rows::{Dtype, RowNumber, RowReader};
 use super::sink::{folder, sync_folder};
 use super::source::{Number, io_error};
-use super::npy;
 use crate::codes::{Code, Codes, with_codes, with_width};
 use crate::error::{Error, Result, reserve};
 use crate::pq::Encoder;
@@ -45,9 +45,16 @@ pub fn block_rows(dim: usize) -> usize {
 /// The blocks of a reader, which a thread reads ahead. Dropped before the end, the thread stops
 /// after the read that it is in.
 enum Blocks<T> {
-    Ahead { full: Receiver<Result<Vec<T>>>, empty: Sender<Vec<T>> },
+    Ahead {
+        full: Receiver<Result<Vec<T>>>,
+        empty: Sender<Vec<T>>,
+    },
     /// On a machine that refuses the thread.
-    Here { reader: Arc<Mutex<RowReader<'static>>>, rows: usize, spare: Vec<T> },
+    Here {
+        reader: Arc<Mutex<RowReader<'static>>>,
+        rows: usize,
+        spare: Vec<T>,
+    },
 }
 
 impl<T: RowNumber + Send + 'static> Blocks<T> {
@@ -678,9 +685,8 @@ mod tests {
         let place = bytes.len() - 3 * DIM * 4;
         bytes[place..place + 4].copy_from_slice(&f32::NAN.to_le_bytes());
         let options = EncodeOptions { block_rows: Some(5), resume: true };
-        let run = |bytes: &[u8]| {
-            encode_file(&model(3), reader(bytes), &output, &options, &Task::new())
-        };
+        let run =
+            |bytes: &[u8]| encode_file(&model(3), reader(bytes), &output, &options, &Task::new());
         assert!(matches!(run(&bytes), Err(Error::NonFinite { row: 97, column: 0, .. })));
         assert!(partial_path(&output).exists() && !output.exists());
         assert_eq!(run(&input(100)), Ok(100));
