@@ -11,6 +11,7 @@
 //!         measure the pair in f64, keep the k best, raise the cutoff
 //! ```
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::best::{Best, Collect, Keyed};
@@ -19,6 +20,7 @@ use crate::kernels::centre;
 use crate::linalg::{Rotation, dot_products};
 use crate::metric::Metric;
 use crate::pq::{Codebook, Encoder};
+use crate::quantizer::Quantizer;
 use crate::table::Neighbor;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, vector_limit};
@@ -312,6 +314,84 @@ pub fn distortion(
         Ok(squared_distance(block, &restored))
     })?;
     Ok(errors.into_iter().sum::<f64>() / vectors.len().max(1) as f64)
+}
+
+/// What one sub-space does to a set of vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubSpace {
+    /// Mean squared error of the sub-vectors; the sum over the sub-spaces is the distortion.
+    pub error: f64,
+    /// How many vectors have each code, (ks,).
+    pub counts: Vec<u64>,
+}
+
+/// The error and the use of the codewords in each sub-space. Cost: that of an encoding; memory: the
+/// codes and, with a rotation, a copy of the vectors.
+///
+/// # Errors
+/// As [`Codebook::encode_into`].
+///
+/// ```
+/// use picopq::{Metric, Pq, Task, Vectors, evaluate};
+/// let pq = Pq::from_codewords(vec![0.0, 10.0], 1, 2, 1, Metric::L2)?;
+/// let vectors = Vectors::new(&[1.0, 7.0], 1)?;
+/// let found = evaluate::sub_spaces(&pq.into(), vectors, &Task::new())?;
+/// assert_eq!((found[0].error, &found[0].counts[..]), (5.0, &[1, 1][..]));
+/// # Ok::<(), picopq::Error>(())
+/// ```
+pub fn sub_spaces(model: &Quantizer, vectors: Vectors<'_>, task: &Task) -> Result<Vec<SubSpace>> {
+    let book = model.codebook();
+    let (m, ds) = (book.m(), book.ds());
+    let mut codes = filled(vectors.len() * m, 0_u32, "the codes")?;
+    book.encode_into(model.rotation(), vectors, &mut codes, task)?;
+    let mut rotated;
+    let rows = match model.rotation() {
+        None => vectors.as_slice(),
+        Some(rotation) => {
+            rotated = filled(vectors.as_slice().len(), 0.0, "the rotated vectors")?;
+            rotation.apply_into(vectors, &mut rotated, task)?;
+            &rotated
+        }
+    };
+    threads::map(task, (0..m).collect(), |sub_space| {
+        let (mut sum, mut counts) = (0.0, filled(book.ks(), 0, "the counts")?);
+        let codewords = book.sub_space(sub_space);
+        for (row, codes) in rows.chunks_exact(book.dim()).zip(codes.chunks_exact(m)) {
+            let code = codes[sub_space] as usize;
+            counts[code] += 1;
+            sum += squared_distance(&row[sub_space * ds..][..ds], &codewords[code * ds..][..ds]);
+        }
+        Ok(SubSpace { error: sum / vectors.len().max(1) as f64, counts })
+    })
+}
+
+/// recall@k (Jegou 2011, section V-B): the share of queries whose nearest neighbour, the first of
+/// `truth`, is among the first `k` found. NaN without queries.
+#[must_use]
+pub fn recall_at_k(truth: &[Vec<i64>], found: &[Vec<i64>], k: usize) -> f64 {
+    let hit = |(truth, found): (&Vec<i64>, &Vec<i64>)| {
+        truth.first().is_some_and(|nearest| found.iter().take(k).any(|id| id == nearest))
+    };
+    let hits = truth.iter().zip(found).map(hit).filter(|&hit| hit).count();
+    hits as f64 / truth.len() as f64
+}
+
+/// k-recall@k: how many of the `k` nearest neighbours are among the first `k` found, over k; the
+/// mean over the queries. NaN without queries.
+///
+/// ```
+/// use picopq::evaluate::{k_recall_at_k, recall_at_k};
+/// let (truth, found) = ([vec![4, 2], vec![1, 9]], [vec![2, 4], vec![3, 1]]);
+/// assert_eq!(recall_at_k(&truth, &found, 1), 0.0);
+/// assert_eq!(k_recall_at_k(&truth, &found, 2), 0.75);
+/// ```
+#[must_use]
+pub fn k_recall_at_k(truth: &[Vec<i64>], found: &[Vec<i64>], k: usize) -> f64 {
+    let hits = |(truth, found): (&Vec<i64>, &Vec<i64>)| {
+        let found: HashSet<_> = found.iter().take(k).collect();
+        truth.iter().take(k).filter(|id| found.contains(id)).count()
+    };
+    truth.iter().zip(found).map(hits).sum::<usize>() as f64 / (k * truth.len()) as f64
 }
 
 #[cfg(test)]

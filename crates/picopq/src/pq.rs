@@ -194,20 +194,7 @@ impl<'a> Codebook<'a> {
             return Err(Error::LengthMismatch { argument: "codes", expected, got });
         }
         task.begin(vectors.len() as u64);
-        let encoder = Encoder::new(*self, rotation, task)?;
-        let rows = encoder.chunk_rows();
-        let chunks =
-            vectors.as_slice().chunks(rows * self.dim()).zip(codes.chunks_mut(rows * self.m));
-        let good = threads::map(task, chunks.collect(), |(rows, codes)| {
-            let good = encoder.run(rows, codes, task)?;
-            task.advance((rows.len() / self.dim()) as u64);
-            Ok(good)
-        })?;
-        if good.into_iter().all(|good| good) {
-            Ok(())
-        } else {
-            Err(vectors.fault("vectors", vector_limit(vectors.dim())))
-        }
+        Encoder::new(*self, rotation, task)?.encode(vectors, codes, task)
     }
 
     /// Writes the codewords that the codes name, shape `(n, dim)`; with a rotation, rotated back.
@@ -401,6 +388,28 @@ impl<'a> Encoder<'a> {
     pub(crate) fn chunk_rows(&self) -> usize {
         let work = self.book.ks * self.book.dim();
         (CHUNK_WORK / work).clamp(TILE, 16 * ENCODE_ROWS) / TILE * TILE
+    }
+
+    /// Encodes rows of the book's dimension, all at once on all threads.
+    pub(crate) fn encode<T: Code>(
+        &self,
+        vectors: Vectors<'_>,
+        codes: &mut [T],
+        task: &Task,
+    ) -> Result<()> {
+        let (rows, dim) = (self.chunk_rows(), self.book.dim());
+        let chunks =
+            vectors.as_slice().chunks(rows * dim).zip(codes.chunks_mut(rows * self.book.m));
+        let good = threads::map(task, chunks.collect(), |(rows, codes)| {
+            let good = self.run(rows, codes, task)?;
+            task.advance((rows.len() / dim) as u64);
+            Ok(good)
+        })?;
+        if good.into_iter().all(|good| good) {
+            Ok(())
+        } else {
+            Err(vectors.fault("vectors", vector_limit(dim)))
+        }
     }
 
     /// Encodes a chunk of rows; `false` if it met a value that is not allowed.

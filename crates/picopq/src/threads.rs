@@ -50,6 +50,12 @@ impl Task {
         self.cancelled.store(true, Relaxed);
     }
 
+    /// Whether someone asked the call to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+
     /// Units of work finished and units in all; `(0, 0)` before the call has begun. The unit is
     /// the call's own: rows for encode and decode, k-means steps for training.
     #[must_use]
@@ -77,7 +83,7 @@ impl Task {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.cancelled.load(Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 

@@ -16,12 +16,17 @@ mod rows;
 mod safetensors;
 mod sink;
 mod source;
+mod stream;
 mod vecs;
 
 use std::path::Path;
 
 pub use rows::{Dtype, Format, RowNumber, RowReader, RowWriter};
 pub use source::Number;
+pub use stream::{
+    EncodeOptions, block_rows, decode_blocks, encode_blocks, encode_file, partial_path, read_codes,
+    read_ids, read_vectors, sample,
+};
 
 use crate::codes::Codes;
 use crate::error::{Error, Result, filled};

@@ -6,7 +6,7 @@ use super::source::Source;
 use crate::error::Result;
 use crate::threads::Task;
 
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
+pub(crate) const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Longest header read; a plain array's has some hundred bytes.
 const MAX_HEADER: u32 = 1 << 16;
 /// Digits that numpy leaves room for, so that an array can grow in place.

@@ -304,6 +304,12 @@ impl<'a> RowReader<'a> {
         self.shape.rows
     }
 
+    /// Rows read or skipped so far.
+    #[must_use]
+    pub fn row(&self) -> u64 {
+        self.row
+    }
+
     /// The type of the numbers in the file.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
