@@ -619,8 +619,11 @@ impl Ids {
         let mut ids = Self::From(0);
         for (row, id) in (0..len).map_while(|_| next()).enumerate() {
             match &mut ids {
-                Self::From(first) if row == 0 => *first = id,
-                Self::From(first) if *first + row as i64 == id => {}
+                // So that the id behind the last is a number, too.
+                Self::From(first) if row == 0 && id.checked_add(len as i64).is_some() => {
+                    *first = id;
+                }
+                Self::From(first) if row > 0 && *first + row as i64 == id => {}
                 Self::From(first) => {
                     let mut each = with_capacity(len, "the ids")?;
                     each.extend(*first..*first + row as i64);
