@@ -385,6 +385,7 @@ fn append<T: RowNumber>(
         }
         if shape.big_endian {
             swapped.clear();
+            reserve(&mut swapped, chunk.len(), "a block of rows")?;
             swapped.extend_from_slice(chunk);
             swapped.chunks_exact_mut(size).for_each(<[u8]>::reverse);
             T::decode(dtype, &swapped, out);
