@@ -253,6 +253,17 @@ pub(crate) fn with_capacity<T>(len: usize, what: &'static str) -> Result<Vec<T>>
     Ok(out)
 }
 
+/// At most `len` items, or [`Error::OutOfMemory`].
+pub(crate) fn collected<T>(
+    items: impl Iterator<Item = T>,
+    len: usize,
+    what: &'static str,
+) -> Result<Vec<T>> {
+    let mut out = with_capacity(len, what)?;
+    out.extend(items.take(len));
+    Ok(out)
+}
+
 /// Makes room for `more` elements, or [`Error::OutOfMemory`]. Amortised as `Vec::push` is.
 pub(crate) fn reserve<T>(out: &mut Vec<T>, more: usize, what: &'static str) -> Result<()> {
     let bytes = out.len().saturating_add(more).saturating_mul(size_of::<T>());

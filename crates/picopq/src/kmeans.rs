@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Result, filled, size, with_capacity};
+use crate::error::{Result, collected, filled, reserve, size, with_capacity};
 use crate::kernels::{self, Kernels, Nearest, Panel, TILE, Tile};
 use crate::metric::Metric;
 use crate::threads::{self, Task};
@@ -287,6 +287,7 @@ impl Search {
             let keyed =
                 |&row: &u32| u64::from(distances[row as usize].to_bits()) << 32 | u64::from(row);
             cluster.clear();
+            reserve(&mut cluster, count, "the order of a cluster")?;
             cluster.extend(members.iter().map(keyed));
             cluster.sort_unstable();
             self.kernels.table(codeword(label), &self.codewords, Metric::L2, &mut apart);
@@ -311,7 +312,7 @@ impl Search {
                     .for_each(|(number, &member)| *number = member as u32);
                 let numbers = &numbers[..members.len()];
                 tile.gather(self.kernels, rows, numbers);
-                panel.choose(&self.panel, &near);
+                panel.choose(&self.panel, &near)?;
                 self.kernels.nearest(&panel, tile.view(), &mut found);
                 for (&row, (&code, &distance)) in
                     numbers.iter().zip(found.codes.iter().zip(&found.distances))
@@ -384,11 +385,12 @@ fn split(
     task: &Task,
 ) -> Result<usize> {
     let (ds, ks) = (points.columns.len(), state.counts.len());
-    let lone: Vec<usize> = (0..ks).filter(|&k| state.counts[k] == 0).collect();
+    let lone = (0..ks).filter(|&k| state.counts[k] == 0);
+    let lone = collected(lone, ks, "the empty clusters")?;
     if lone.is_empty() {
         return Ok(0);
     }
-    let mut errors = vec![0.0_f64; ks];
+    let mut errors = filled(ks, 0.0_f64, "the clusters' errors")?;
     for (&label, &distance) in state.labels.iter().zip(&state.distances) {
         errors[label as usize] += f64::from(distance);
     }
@@ -396,8 +398,8 @@ fn split(
     for k in lone {
         task.check()?;
         let donor = (0..ks).fold(0, |best, j| if errors[j] > errors[best] { j } else { best });
-        let rows: Vec<usize> =
-            (0..points.vectors.len()).filter(|&row| state.labels[row] as usize == donor).collect();
+        let rows = (0..points.vectors.len()).filter(|&row| state.labels[row] as usize == donor);
+        let rows = collected(rows, state.counts[donor], "a cluster's rows")?;
         let farther = |best: usize, &row: &usize| {
             if state.distances[row] > state.distances[best] { row } else { best }
         };

@@ -3,7 +3,7 @@
 //! nearest of ks codewords.
 
 use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
-use crate::error::{Error, Result, filled, size};
+use crate::error::{Error, Result, collected, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{Rotation, block_rows};
@@ -506,7 +506,7 @@ impl Pq {
             })?;
         let training = summarize(&clusters, vectors.len());
         let (m, ks) = (options.m, options.ks);
-        Ok((Self { codewords: concat(&clusters), m, ks, ds, metric: options.metric }, training))
+        Ok((Self { codewords: concat(&clusters)?, m, ks, ds, metric: options.metric }, training))
     }
 
     /// A quantizer of given codewords, shape `(m, ks, ds)`.
@@ -611,8 +611,10 @@ pub(crate) fn table(
 }
 
 /// The codewords of all sub-spaces, shape `(m, ks, ds)`.
-pub(crate) fn concat(clusters: &[Clusters]) -> Vec<f32> {
-    clusters.iter().flat_map(|clusters| &clusters.codewords).copied().collect()
+pub(crate) fn concat(clusters: &[Clusters]) -> Result<Vec<f32>> {
+    let all = clusters.iter().flat_map(|clusters| &clusters.codewords).copied();
+    let len = clusters.iter().map(|clusters| clusters.codewords.len()).sum();
+    collected(all, len, "the codewords")
 }
 
 /// Adds up what the sub-spaces report; one that ended early keeps its last loss.

@@ -1,6 +1,6 @@
 //! A model of either kind, for what works with both.
 
-use crate::error::Result;
+use crate::error::{Result, collected};
 use crate::linalg::Rotation;
 use crate::metric::Metric;
 use crate::opq::Opq;
@@ -56,6 +56,15 @@ impl Quantizer {
             Self::Pq(pq) => pq,
             Self::Opq(opq) => opq.pq(),
         }
+    }
+
+    /// A copy, where there is memory for it.
+    pub(crate) fn copied(&self) -> Result<Self> {
+        let copy = |values: &[f32]| collected(values.iter().copied(), values.len(), "the model");
+        let book = self.codebook();
+        let (m, ks, ds) = (book.m(), book.ks(), book.ds());
+        let pq = Pq::from_codewords(copy(book.codewords())?, m, ks, ds, self.metric())?;
+        Self::new(pq, self.rotation().map(|rotation| copy(rotation.matrix())).transpose()?)
     }
 
     pub(crate) fn new(pq: Pq, rotation: Option<Vec<f32>>) -> Result<Self> {

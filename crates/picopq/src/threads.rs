@@ -5,10 +5,10 @@
 //! makes its own, and the parent's (whose threads do not exist there) is leaked, never dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, with_capacity};
@@ -141,6 +141,45 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
         std::mem::forget(old);
     }
     Some(fresh)
+}
+
+/// A lock of one process: what a thread of the parent held at a fork, which no thread of the child
+/// would ever release, is not held there.
+pub(crate) struct ProcessLock(ArcSwap<OwnLock>);
+
+/// The lock as one process has it.
+pub(crate) struct OwnLock {
+    process: u32,
+    lock: Mutex<()>,
+}
+
+impl ProcessLock {
+    /// This process's lock.
+    pub(crate) fn mine(&self) -> Arc<OwnLock> {
+        let process = std::process::id();
+        if self.0.load().process != process {
+            let fresh = Arc::new(OwnLock::of(process));
+            // Of several threads that find the parent's, the first replaces it.
+            self.0.rcu(|lock| Arc::clone(if lock.process == process { lock } else { &fresh }));
+        }
+        self.0.load_full()
+    }
+}
+
+impl Default for ProcessLock {
+    fn default() -> Self {
+        Self(ArcSwap::from_pointee(OwnLock::of(std::process::id())))
+    }
+}
+
+impl OwnLock {
+    fn of(process: u32) -> Self {
+        Self { process, lock: Mutex::new(()) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// `work` on every item, results in the order of the items. One item, one thread, or a machine

@@ -1,63 +1,18 @@
 //! Files: round trips, samples that Faiss and numpy wrote, and every way a file can be wrong.
 #![allow(clippy::unwrap_used)]
 
+mod files;
 mod numbers;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use picopq::io::{Dtype, Format, Number, RowNumber, RowReader, RowWriter, Scan, Stored};
-use picopq::{Codes, Error, Metric, Opq, Pq, Quantizer, Result, Task};
-
-fn sample(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
-}
-
-/// Everything in blocks of `block` rows.
-fn read_all<T: RowNumber>(mut reader: RowReader<'_>, block: usize) -> Result<Vec<T>> {
-    let (mut all, mut rows) = (Vec::new(), Vec::new());
-    while reader.read(block, &mut rows)? > 0 {
-        all.extend_from_slice(&rows);
-    }
-    Ok(all)
-}
-
-fn write<T: Number>(path: &Path, format: Format, rows: &[T], dim: usize) {
-    let mut writer = RowWriter::create(path, format, T::DTYPE, dim).unwrap();
-    // In two blocks, of which one may be empty.
-    let (head, tail) = rows.split_at(rows.len() / dim / 2 * dim);
-    writer.write(head).unwrap();
-    writer.write(tail).unwrap();
-    writer.finish().unwrap();
-}
-
-const FORMATS: [Format; 8] = [
-    Format::Npy,
-    Format::Fvecs,
-    Format::Bvecs,
-    Format::Ivecs,
-    Format::Fbin,
-    Format::U8bin,
-    Format::I8bin,
-    Format::Ibin,
-];
-
-/// Writes `n` rows of small integers as the type of the format; the values.
-fn write_small(path: &Path, format: Format, n: usize, dim: usize) -> Vec<i64> {
-    let values: Vec<i64> = (0..n * dim).map(|i| (i * 37 % 128) as i64).collect();
-    match format.dtype().unwrap_or(Dtype::U16) {
-        Dtype::U8 => write(path, format, &each(&values, |value| value as u8), dim),
-        Dtype::I8 => write(path, format, &each(&values, |value| value as i8), dim),
-        Dtype::I32 => write(path, format, &each(&values, |value| value as i32), dim),
-        Dtype::F32 => write(path, format, &each(&values, |value| value as f32), dim),
-        _ => write(path, format, &each(&values, |value| value as u16), dim),
-    }
-    values
-}
-
-fn each<T>(values: &[i64], number: impl Fn(i64) -> T) -> Vec<T> {
-    values.iter().map(|&value| number(value)).collect()
-}
+use files::{
+    FORMATS, SAMPLES, array, codes, each, is_of_a_file, npy, read_all, sample, stored, write,
+    write_small,
+};
+use picopq::io::{Dtype, Format, RowReader, RowWriter, Stored};
+use picopq::{Error, Task};
 
 #[test]
 fn rows_there_and_back() {
@@ -112,19 +67,6 @@ fn rows_left_out() {
             assert_eq!(reader.read(3, &mut rows).unwrap(), 0);
         }
     }
-}
-
-/// A .npy file of a given dictionary and data.
-fn npy(version: u8, dictionary: &str, data: &[u8]) -> Vec<u8> {
-    let mut bytes = b"\x93NUMPY".to_vec();
-    bytes.extend([version, 0]);
-    let len = dictionary.len() as u32;
-    bytes.extend(&len.to_le_bytes()[..if version == 1 { 2 } else { 4 }]);
-    [&bytes, dictionary.as_bytes(), data].concat()
-}
-
-fn array(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-    npy(1, &format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n"), data)
 }
 
 #[test]
@@ -239,17 +181,6 @@ fn headers_of_numpy_that_are_refused() {
     }
 }
 
-fn is_of_a_file(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Truncated { .. }
-            | Error::BadField { .. }
-            | Error::TrailingBytes { .. }
-            | Error::Checksum { .. }
-            | Error::Unsupported { .. }
-    )
-}
-
 /// Rows whose size is claimed and not there: refused at once where the length is known, and without
 /// much memory where it is not.
 #[test]
@@ -311,61 +242,6 @@ fn what_writers_refuse() {
     assert!(matches!(missing, Error::Io { kind: found, code: Some(2), .. } if found == kind));
 }
 
-fn pq(m: usize, ks: usize, ds: usize, metric: Metric) -> Pq {
-    Pq::from_codewords(numbers::uniform(ks as u64, m * ks * ds), m, ks, ds, metric).unwrap()
-}
-
-fn opq(pq: Pq) -> Opq {
-    let dim = pq.codebook().dim();
-    // A permutation with a sign.
-    let mut rotation = vec![0.0; dim * dim];
-    for row in 0..dim {
-        rotation[row * dim + (row * 3 + 1) % dim] = if row == 0 { -1.0 } else { 1.0 };
-    }
-    Opq::from_parts(pq, rotation).unwrap()
-}
-
-fn codes(n: usize, m: usize, ks: usize) -> Codes<'static> {
-    let numbers = || (0..n * m).map(|i| (i * 40_503 + 7) % ks);
-    if ks <= 256 {
-        return Codes::new(numbers().map(|code| code as u8).collect::<Vec<_>>(), m, ks).unwrap();
-    }
-    if ks <= 65_536 {
-        return Codes::new(numbers().map(|code| code as u16).collect::<Vec<_>>(), m, ks).unwrap();
-    }
-    Codes::new(numbers().map(|code| code as u32).collect::<Vec<_>>(), m, ks).unwrap()
-}
-
-/// Values of every kind.
-fn stored() -> Vec<Stored> {
-    let mut all = Vec::new();
-    for metric in [Metric::L2, Metric::Dot] {
-        for (m, ks) in [(1, 1), (3, 16), (4, 256), (5, 512), (2, 65_536), (1, 131_072)] {
-            let pq = pq(m, ks, if m == 4 { 2 } else { 1 }, metric);
-            all.push(Stored::model(pq.clone()));
-            for n in [0, 1, 7, 70] {
-                let with = |model: Quantizer, ids| {
-                    let ids =
-                        if ids { Some((0..n as i64).map(|i| i * i - 5).collect()) } else { None };
-                    Stored { model, codes: Some(codes(n, m, ks)), ids, scan: Scan::Rows }
-                };
-                all.push(with(pq.clone().into(), false));
-                if m == 4 {
-                    all.push(with(opq(pq.clone()).into(), true));
-                }
-                if ks == 16 {
-                    for block in [32, 96] {
-                        let scan = Scan::Fast { block };
-                        all.push(Stored { scan, ..with(pq.clone().into(), true) });
-                    }
-                }
-            }
-        }
-    }
-    all.push(Stored::model(opq(pq(4, 8, 2, Metric::Dot))));
-    all
-}
-
 #[test]
 fn own_files_there_and_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -398,9 +274,6 @@ fn faiss_files_there_and_back() {
     }
 }
 
-const SAMPLES: [&str; 6] =
-    ["pq4x4.faiss", "pq2x5.faiss", "pq2x8.faiss", "opq_pq.faiss", "pqfs.faiss", "idmap.faiss"];
-
 #[test]
 fn the_samples_of_faiss_are_written_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
@@ -423,120 +296,4 @@ fn a_quantizer_alone() {
     let stored = Stored::from_faiss_bytes(&bytes[37..37 + 32 + 512], &Task::new()).unwrap();
     let whole = Stored::read_faiss(&sample("pq4x4.faiss"), &Task::new()).unwrap();
     assert_eq!(stored, Stored::model(whole.model.pq().clone()));
-}
-
-/// Name, bytes, and the reader that takes them.
-type Readable = (String, Vec<u8>, fn(&[u8]) -> Result<()>);
-
-/// Readers of bytes, each with files that it takes.
-fn readers() -> Vec<Readable> {
-    fn own(bytes: &[u8]) -> Result<()> {
-        Stored::from_bytes(bytes, &Task::new()).map(drop)
-    }
-    fn faiss(bytes: &[u8]) -> Result<()> {
-        Stored::from_faiss_bytes(bytes, &Task::new()).map(drop)
-    }
-    fn rows(format: Format) -> fn(&[u8]) -> Result<()> {
-        macro_rules! reader {
-            ($format:ident) => {
-                |bytes| {
-                    let reader = RowReader::stream(bytes, "bytes", Format::$format);
-                    let streamed = reader.and_then(|reader| read_all::<f32>(reader, 3));
-                    let known = RowReader::memory(bytes, "bytes", Format::$format);
-                    let known = known.and_then(|reader| read_all::<f32>(reader, 3));
-                    // Column order needs a file; a number may have become NaN.
-                    let equal = format!("{known:?}") == format!("{streamed:?}");
-                    let columns = matches!(streamed, Err(Error::Unsupported { .. }));
-                    assert!(known.is_err() || equal || columns);
-                    known.map(drop)
-                }
-            };
-        }
-        match format {
-            Format::Npy => reader!(Npy),
-            Format::Fvecs => reader!(Fvecs),
-            Format::Bvecs => reader!(Bvecs),
-            Format::Ivecs => reader!(Ivecs),
-            Format::Fbin => reader!(Fbin),
-            Format::U8bin => reader!(U8bin),
-            Format::I8bin => reader!(I8bin),
-            _ => reader!(Ibin),
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file");
-    let mut all: Vec<Readable> = Vec::new();
-    for name in SAMPLES {
-        all.push((name.into(), fs::read(sample(name)).unwrap(), faiss));
-        let stored = Stored::read_faiss(&sample(name), &Task::new()).unwrap();
-        stored.save(&path, &Task::new()).unwrap();
-        all.push((format!("own {name}"), fs::read(&path).unwrap(), own));
-    }
-    for format in FORMATS {
-        write_small(&path, format, 5, 3);
-        all.push((format!("{format:?}"), fs::read(&path).unwrap(), rows(format)));
-    }
-    let fortran = array("'<u1'", "True", "(2, 3)", &[0; 6]);
-    all.push(("Fortran".into(), fortran, rows(Format::Npy)));
-    all
-}
-
-#[test]
-fn a_truncated_file_is_an_error() {
-    for (name, bytes, read) in readers() {
-        read(&bytes).unwrap();
-        let prefixes = (0..bytes.len()).filter(|len| {
-            // Files of prefixed rows may end after any row.
-            !(name.ends_with("vecs")
-                && read(&bytes[..*len]).is_ok()
-                && bytes.len() % 5 == 0
-                && len % (bytes.len() / 5) == 0)
-        });
-        for len in prefixes {
-            let error = read(&bytes[..len]).unwrap_err();
-            assert!(is_of_a_file(&error), "{name} cut at {len}: {error}");
-        }
-    }
-}
-
-#[test]
-fn a_file_that_goes_on_is_an_error() {
-    for (name, bytes, read) in readers() {
-        let error = read(&[&bytes[..], &[0]].concat()).unwrap_err();
-        assert!(is_of_a_file(&error), "{name}: {error}");
-    }
-}
-
-/// Each byte and each field set to what breaks readers: a value or an error of the file, no panic.
-#[test]
-fn hostile_fields() {
-    let values: [&[u8]; 6] =
-        [&[0xff], &[0x80], &[0xff; 4], &[0, 0, 0, 0x80], &[0xff; 8], &(1_u64 << 61).to_le_bytes()];
-    for (name, bytes, read) in readers() {
-        for at in 0..bytes.len().min(1200) {
-            for value in values {
-                let mut changed = bytes.clone();
-                for (byte, &value) in changed[at..].iter_mut().zip(value) {
-                    *byte = value;
-                }
-                if let Err(error) = read(&changed) {
-                    assert!(is_of_a_file(&error), "{name} at {at}: {error}");
-                }
-            }
-        }
-    }
-}
-
-/// In picopq's own files no changed byte of a tensor passes.
-#[test]
-fn damage_is_found() {
-    for (name, bytes, read) in readers().into_iter().filter(|(name, ..)| name.starts_with("own")) {
-        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        for at in (8 + header..bytes.len()).step_by(11) {
-            let mut changed = bytes.clone();
-            changed[at] ^= 1;
-            let error = read(&changed).unwrap_err();
-            assert!(matches!(error, Error::Checksum { .. }), "{name} at {at}: {error}");
-        }
-    }
 }

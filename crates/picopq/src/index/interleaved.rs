@@ -8,7 +8,7 @@ use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
 use crate::best::Collect;
-use crate::error::{Result, filled};
+use crate::error::{Result, filled, with_capacity};
 use crate::kernels::{BLOCK, BYTE, Entry, Kernels, LANES};
 use crate::threads::Task;
 
@@ -26,7 +26,12 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) fn new<C: Collect>(seekers: &[Seeker<'_, C>], m: usize) -> Result<Self> {
         let ks = seekers.first().map_or(1, |seeker| seeker.keys().len() / m);
-        let queries = seekers.iter().map(|seeker| Bound::new(seeker.keys().to_vec(), ks)).collect();
+        let mut queries = with_capacity(seekers.len(), "the bounds")?;
+        for seeker in seekers {
+            let mut keys = with_capacity(seeker.keys().len(), "the bounds")?;
+            keys.extend_from_slice(seeker.keys());
+            queries.push(Bound::new(keys, ks));
+        }
         // A lane without a query passes nothing.
         let tables = filled(m, [[u8::MAX; LANES]; BYTE], "the interleaved tables")?;
         Ok(Self { queries, tables, bounds: [0; LANES], ks })

@@ -25,7 +25,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -38,7 +38,7 @@ use crate::error::{Error, Result, filled, reserve, size, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
 use crate::quantizer::Quantizer;
 use crate::table::Neighbor;
-use crate::threads::{self, Task};
+use crate::threads::{self, ProcessLock, Task};
 use crate::vectors::{Vectors, vector_limit};
 use filter::Selection;
 use interleaved::Batch;
@@ -86,7 +86,7 @@ pub struct Index {
     layout: Layout,
     rows: ArcSwap<Rows>,
     /// Held by the one who prepares new rows.
-    writer: Mutex<()>,
+    writer: ProcessLock,
 }
 
 /// What is stored at one moment.
@@ -111,7 +111,7 @@ impl Index {
     }
 
     fn with_layout(quantizer: Quantizer, layout: Layout) -> Self {
-        Self { quantizer, layout, rows: ArcSwap::default(), writer: Mutex::new(()) }
+        Self { quantizer, layout, rows: ArcSwap::default(), writer: ProcessLock::default() }
     }
 
     /// The model.
@@ -184,8 +184,9 @@ impl Index {
         let (rows, ks) = (self.rows.load_full(), self.quantizer.codebook().ks());
         (0..rows.segments.len()).map(move |at| {
             let segment = &rows.segments[at];
-            let ids = (0..segment.len()).map(|row| segment.id(row)).collect();
-            Ok((ids, segment.codes(&every_row(segment), ks)?))
+            let mut ids = with_capacity(segment.len(), "the ids")?;
+            ids.extend((0..segment.len()).map(|row| segment.id(row)));
+            Ok((ids, segment.codes(&every_row(segment)?, ks)?))
         })
     }
 
@@ -233,7 +234,8 @@ impl Index {
     fn store<T: Code>(&self, codes: &[T], ids: Option<&[i64]>, task: &Task) -> Result<()> {
         let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
         let n = codes.len() / m;
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.writer.mine();
+        let _writer = lock.lock();
         let mut rows = Rows::clone(&self.rows.load());
         let next_id = match ids {
             Some(ids) => {
@@ -262,7 +264,7 @@ impl Index {
         if old > 0 {
             both = with_capacity(joined_rows * m, "the codes")?;
             for segment in &joined {
-                extend(&mut both, &segment.codes(&every_row(segment), ks)?);
+                extend(&mut both, &segment.codes(&every_row(segment)?, ks)?);
             }
             both.extend_from_slice(codes);
         }
@@ -299,7 +301,8 @@ impl Index {
     /// Raises [`Index::next_id`] to `id`, where it is lower: ids of removed rows of an index that
     /// was stored elsewhere are not given again.
     pub fn skip_ids(&self, id: i64) {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.writer.mine();
+        let _writer = lock.lock();
         let mut rows = Rows::clone(&self.rows.load());
         rows.next_id = rows.next_id.max(id);
         self.rows.store(Arc::new(rows));
@@ -313,13 +316,14 @@ impl Index {
     /// [`Error::OutOfMemory`], [`Error::Cancelled`]; after either, nothing is removed.
     pub fn remove(&self, ids: &[i64], task: &Task) -> Result<usize> {
         let book = self.quantizer.codebook();
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.writer.mine();
+        let _writer = lock.lock();
         let mut rows = Rows::clone(&self.rows.load());
         let before = rows.len;
         let sorted = sorted(ids)?;
         let segments = threads::map(task, std::mem::take(&mut rows.segments), |segment| {
             let gone = |row: u32| sorted.binary_search(&segment.id(row as usize)).is_ok();
-            let mut left = every_row(&segment);
+            let mut left = every_row(&segment)?;
             left.retain(|&row| !gone(row));
             if left.len() == segment.len() {
                 return Ok(segment);
@@ -349,9 +353,13 @@ impl Index {
         let mut missing = filled(ids.len(), true, "the ids")?;
         let mut vectors =
             filled(size(&[ids.len(), book.dim()], "the vectors")?, 0.0, "the vectors")?;
+        // Each place is filled once, though a row may be asked for any number of times.
+        let mut found: Vec<u32> = with_capacity(ids.len(), "the rows")?;
+        let mut places: Vec<usize> = with_capacity(ids.len(), "the rows")?;
         for segment in &rows.segments {
             task.check()?;
-            let (mut found, mut places) = (Vec::new(), Vec::new());
+            found.clear();
+            places.clear();
             let mut take = |row: usize, id: i64| {
                 let from = wanted.partition_point(|&at| ids[at] < id);
                 for &at in wanted[from..].iter().take_while(|&&at| ids[at] == id) {
@@ -365,7 +373,8 @@ impl Index {
                     let end = first + segment.len() as i64;
                     let from = wanted.partition_point(|&at| ids[at] < *first);
                     let to = wanted.partition_point(|&at| ids[at] < end);
-                    let mut here: Vec<i64> = wanted[from..to].iter().map(|&at| ids[at]).collect();
+                    let mut here: Vec<i64> = with_capacity(to - from, "the ids")?;
+                    here.extend(wanted[from..to].iter().map(|&at| ids[at]));
                     here.dedup();
                     here.into_iter().for_each(|id| take((id - first) as usize, id));
                 }
@@ -374,7 +383,7 @@ impl Index {
             let mut decoded = filled(found.len() * book.dim(), 0.0, "the vectors")?;
             let codes = segment.codes(&found, book.ks())?;
             book.decode_into(self.quantizer.rotation(), &codes, &mut decoded, task)?;
-            for (at, vector) in places.into_iter().zip(decoded.chunks_exact(book.dim())) {
+            for (&at, vector) in places.iter().zip(decoded.chunks_exact(book.dim())) {
                 vectors[at * book.dim()..][..book.dim()].copy_from_slice(vector);
             }
         }
@@ -444,10 +453,11 @@ impl Index {
         let batches = nq.div_ceil(batch).max(1);
         let most = 1 + size(&[rows.len, book.m(), batch], "the look-ups")? / PART_LOOKUPS;
         let parts = views(&rows.segments, &selections, workers.div_ceil(batches).min(most));
-        let limits: Vec<SharedLimit> = (0..nq).map(|_| SharedLimit::new()).collect();
+        let mut limits: Vec<SharedLimit> = with_capacity(nq, "the limits")?;
+        limits.resize_with(nq, SharedLimit::new);
         let all = queries.as_slice().chunks(batch * dim).zip(limits.chunks(batch));
-        let items: Vec<_> =
-            all.flat_map(|item| parts.iter().map(move |views| (item, views))).collect();
+        let mut items = with_capacity(batches * parts.len(), "the parts of a search")?;
+        items.extend(all.flat_map(|item| parts.iter().map(move |views| (item, views))));
         task.begin(items.len() as u64);
         let found = threads::map(task, items, |((queries, limits), views)| {
             let queries = Vectors::new(queries, dim)?;
@@ -458,8 +468,10 @@ impl Index {
         let mut answers = with_capacity(nq, "the answers")?;
         for parts in found.chunks(parts.len()) {
             for query in 0..parts[0].len() {
+                let found = parts.iter().map(|part| &part[query][..]);
                 let mut keyed: Vec<Keyed> =
-                    parts.iter().flat_map(|part| &part[query]).copied().collect();
+                    with_capacity(found.clone().map(<[Keyed]>::len).sum(), "the answers")?;
+                found.for_each(|found| keyed.extend_from_slice(found));
                 if parts.len() > 1 {
                     keyed.sort_unstable_by(order);
                     keyed.truncate(k);
@@ -624,8 +636,11 @@ impl Ids {
         let mut ids = Self::From(0);
         for (row, id) in (0..len).map_while(|_| next()).enumerate() {
             match &mut ids {
-                Self::From(first) if row == 0 => *first = id,
-                Self::From(first) if *first + row as i64 == id => {}
+                // So that the id behind the last is a number, too.
+                Self::From(first) if row == 0 && id.checked_add(len as i64).is_some() => {
+                    *first = id;
+                }
+                Self::From(first) if row > 0 && *first + row as i64 == id => {}
                 Self::From(first) => {
                     let mut each = with_capacity(len, "the ids")?;
                     each.extend(*first..*first + row as i64);
@@ -639,8 +654,10 @@ impl Ids {
     }
 }
 
-fn every_row(segment: &Segment) -> Vec<u32> {
-    (0..segment.len() as u32).collect()
+fn every_row(segment: &Segment) -> Result<Vec<u32>> {
+    let mut rows = with_capacity(segment.len(), "the rows of a segment")?;
+    rows.extend(0..segment.len() as u32);
+    Ok(rows)
 }
 
 /// Appends codes, each of which fits the narrower or wider integer.
@@ -679,7 +696,7 @@ fn check_new(ids: &[i64], segments: &[Arc<Segment>], task: &Task) -> Result<()> 
                 let from = sorted.partition_point(|id| id < first);
                 sorted.get(from).filter(|&&id| id - first < segment.len() as i64)
             }
-            Ids::Each(each) => each.iter().find(|id| sorted.binary_search(id).is_ok()),
+            Ids::Each(each) => each.iter().filter(|id| sorted.binary_search(id).is_ok()).min(),
         };
         stored.map_or(Ok(()), |&id| Err(Error::DuplicateId { id }))
     })?;

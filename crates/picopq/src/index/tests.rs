@@ -323,3 +323,25 @@ fn small_additions_are_joined() {
     let raw = m * (n as usize + 200_000);
     assert!(index.memory() * 10 <= raw * 16, "{} bytes for {raw}", index.memory());
 }
+
+/// Runs of ids end at the highest number there is.
+#[test]
+fn the_highest_ids() {
+    const MAX: i64 = i64::MAX;
+    for ids in [vec![MAX], vec![MAX - 1, MAX], vec![MAX, 3, 4], vec![MAX - 2, MAX - 1, MAX]] {
+        let model = Pq::from_codewords(vec![0.0, 1.0], 1, 2, 1, Metric::L2).unwrap();
+        let index = Index::new(model).unwrap();
+        let codes = Codes::new(vec![1_u8; ids.len()], 1, 2).unwrap();
+        index.add_codes(&codes, Some(&ids), &Task::new()).unwrap();
+        assert_eq!(index.ids().unwrap(), ids);
+        let again = index.add_codes(&codes, Some(&ids), &Task::new());
+        assert_eq!(again, Err(Error::DuplicateId { id: *ids.iter().min().unwrap() }));
+        assert_eq!(index.reconstruct(&ids, &Task::new()), Ok(vec![1.0; ids.len()]));
+        let queries = Vectors::new(&[0.0], 1).unwrap();
+        let found = index.search(queries, 9, Filter::Ids(&[MAX]), &Task::new()).unwrap();
+        assert_eq!(found, [[Neighbor { distance: 1.0, id: MAX }]]);
+        let none = index.add_codes(&codes, None, &Task::new());
+        assert!(matches!(none, Err(Error::OutOfRange { argument: "ids", .. })));
+        assert_eq!(index.remove(&[MAX], &Task::new()), Ok(1));
+    }
+}

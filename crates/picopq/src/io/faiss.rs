@@ -568,6 +568,7 @@ fn write_packed<T: Code + Number>(
     for rows in codes.chunks((1 << 16) / m * m + m) {
         task.check()?;
         packed.clear();
+        reserve(&mut packed, rows.len() / m * code_size(m, nbits), "the codes")?;
         for row in rows.chunks_exact(m) {
             let (mut bits, mut have) = (0_u64, 0);
             for code in row {
@@ -607,7 +608,7 @@ fn write_fast_scan(sink: &mut Sink<'_>, stored: &Stored, block: usize, task: &Ta
                 let inside = row < rows && sub_space < m;
                 if inside { codes[(first + row) * m + sub_space].index() as u8 } else { 0 }
             };
-            let mut packed = vec![0; block * even / 2];
+            let mut packed = filled(block * even / 2, 0, "the codes")?;
             for_each_pair(block, even, |at, (row, pair, sub_space)| {
                 packed[at] = code(row, sub_space) | (code(pair, sub_space) << 4);
             });

@@ -227,9 +227,9 @@ impl RowNumber for i64 {
 /// let fbin = [[2, 0, 0, 0], [1, 0, 0, 0], 1.5_f32.to_le_bytes(), 2.5_f32.to_le_bytes()].concat();
 /// let mut reader = RowReader::stream(&fbin[..], "fbin", Format::Fbin)?;
 /// assert_eq!((reader.rows(), reader.dim()), (Some(2), 1));
-/// let mut block = Vec::new();
+/// let mut block: Vec<f32> = Vec::new();
 /// assert_eq!(reader.read(100, &mut block)?, 2);
-/// assert_eq!(block, [1.5_f32, 2.5]);
+/// assert_eq!(block, [1.5, 2.5]);
 /// # Ok::<(), picopq::Error>(())
 /// ```
 pub struct RowReader<'a> {
@@ -391,6 +391,7 @@ fn append<T: RowNumber>(
         }
         if shape.big_endian {
             swapped.clear();
+            reserve(&mut swapped, chunk.len(), "a block of rows")?;
             swapped.extend_from_slice(chunk);
             swapped.chunks_exact_mut(size).for_each(<[u8]>::reverse);
             T::decode(dtype, &swapped, out);
@@ -408,6 +409,10 @@ fn columns<T: RowNumber>(
     rows: usize,
     out: &mut Vec<T>,
 ) -> Result<()> {
+    if rows == 0 {
+        // Of columns without numbers there may be any number.
+        return Ok(());
+    }
     let (dim, size) = (shape.dim, shape.dtype.size() as u64);
     let all = shape.rows.unwrap_or(0);
     // The length of the file was checked: so much is there.

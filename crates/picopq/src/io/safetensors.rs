@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ::safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::sink::Sink;
-use super::source::{Number, Source};
+use super::source::{Number, Source, reserve};
 use super::{Codes, Error, MAX_BLOCK, Metric, Pq, Quantizer, Result, Scan, Stored, Task};
 use crate::codes::{Code, CodeData, with_codes};
 
@@ -105,6 +105,7 @@ impl Header {
         for chunk in values.chunks(1 << 16) {
             task.check()?;
             bytes.clear();
+            reserve(&mut bytes, size_of_val(chunk), "what is to be written")?;
             chunk.iter().for_each(|value| value.push_le(&mut bytes));
             checksum.update(&bytes);
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::source::{Number, io_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reserve};
 use crate::threads::Task;
 
 /// Bytes gathered before they are written.
@@ -89,8 +89,12 @@ impl<'a> Sink<'a> {
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        self.spill(BUFFER)
+        for chunk in bytes.chunks(BUFFER) {
+            self.room(chunk.len())?;
+            self.buffer.extend_from_slice(chunk);
+            self.spill(BUFFER)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn number<T: Number>(&mut self, value: T) -> Result<()> {
@@ -101,10 +105,16 @@ impl<'a> Sink<'a> {
     pub(crate) fn numbers<T: Number>(&mut self, values: &[T], task: &Task) -> Result<()> {
         for chunk in values.chunks(BUFFER / T::SIZE) {
             task.check()?;
+            self.room(size_of_val(chunk))?;
             chunk.iter().for_each(|value| value.push_le(&mut self.buffer));
             self.spill(BUFFER)?;
         }
         Ok(())
+    }
+
+    /// Makes room in the buffer.
+    fn room(&mut self, more: usize) -> Result<()> {
+        reserve(&mut self.buffer, more, "what is to be written")
     }
 
     /// Writes the buffer out if it holds at least `enough` bytes.

@@ -13,6 +13,8 @@ use crate::threads::Task;
 
 /// Bytes read at once; a multiple of every number's size.
 const CHUNK: usize = 1 << 18;
+/// Bytes read ahead of small fields.
+const AHEAD: usize = 1 << 15;
 
 /// A number as files hold it.
 pub trait Number: Copy + Send + Sync + 'static + sealed::Sealed {
@@ -118,7 +120,7 @@ impl<'a> Source<'a> {
     }
 
     fn new(raw: Raw<'a>, file: String, len: Option<u64>) -> Self {
-        let inner = BufReader::with_capacity(CHUNK, raw);
+        let inner = BufReader::with_capacity(AHEAD, raw);
         Self { inner, file, offset: 0, len, ahead: Vec::new(), buffer: Vec::new() }
     }
 
@@ -250,7 +252,10 @@ impl<'a> Source<'a> {
         let mut buffer = std::mem::take(&mut self.buffer);
         while left > 0 {
             task.check()?;
-            buffer.resize(left.min(CHUNK as u64) as usize, 0);
+            let next = left.min(CHUNK as u64) as usize;
+            let more = next.saturating_sub(buffer.len());
+            reserve(&mut buffer, more, field)?;
+            buffer.resize(next, 0);
             self.exact(&mut buffer, field)?;
             take(&buffer)?;
             left -= buffer.len() as u64;

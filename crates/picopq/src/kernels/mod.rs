@@ -25,7 +25,7 @@ pub(crate) use scan::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::error::{Error, Result, filled, size};
+use crate::error::{Error, Result, filled, reserve, size};
 use crate::metric::Metric;
 
 /// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
@@ -231,12 +231,16 @@ impl Panel {
     }
 
     /// Takes the codewords of these `numbers` from another panel of the same sub-space.
-    pub(crate) fn choose(&mut self, from: &Self, numbers: &[u32]) {
+    pub(crate) fn choose(&mut self, from: &Self, numbers: &[u32]) -> Result<()> {
         let ds = self.ds;
         assert_eq!(ds, from.ds);
         let chunks = numbers.len().div_ceil(CHUNK);
-        self.weights.resize(chunks * ds * CHUNK, 0.0);
+        let weights = chunks * ds * CHUNK;
+        let more = weights.saturating_sub(self.weights.len());
+        reserve(&mut self.weights, more, "the near codewords")?;
+        self.weights.resize(weights, 0.0);
         self.norms.clear();
+        reserve(&mut self.norms, chunks * CHUNK, "the near codewords")?;
         let (from_weights, _) = from.weights.as_chunks::<CHUNK>();
         let (weights, _) = self.weights.as_chunks_mut::<CHUNK>();
         for (numbers, weights) in numbers.chunks(CHUNK).zip(weights.chunks_exact_mut(ds)) {
@@ -250,6 +254,7 @@ impl Panel {
                 self.norms.push(from.norms[number]);
             }
         }
+        Ok(())
     }
 
     fn differences(&self) -> bool {
