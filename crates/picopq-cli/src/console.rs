@@ -136,7 +136,7 @@ impl Console {
             if !self.quiet {
                 let task = &task;
                 scope.spawn(move || {
-                    let mut display = Display::new(label, unit, start);
+                    let display = Display::new(label, unit, start);
                     while stopped.recv_timeout(display.pause()) == Err(RecvTimeoutError::Timeout) {
                         display.show(task.progress());
                     }
