@@ -91,7 +91,7 @@ fn the_example_of_every_help_runs() {
 }
 
 /// Arguments, exit code, a piece of what is printed, and why.
-const TABLE: [(&str, i32, &str); 37] = [
+const TABLE: [(&str, i32, &str); 38] = [
     // A wrong command line.
     ("", 2, "Usage: picopq"),
     ("frobnicate", 2, "unrecognized subcommand"),
@@ -113,7 +113,8 @@ const TABLE: [(&str, i32, &str); 37] = [
     // Wrong data.
     ("train base.fbin -o x.safetensors --ks 1024", 65, "lower --ks"),
     ("encode model.safetensors codes.npy -o x.npy", 65, "model has 384, vectors has 8"),
-    ("decode model.safetensors queries.npy -o x.npy", 65, "wanted integers"),
+    ("decode model.safetensors queries.npy -o x.npy", 65, "model has 8, codes has 384"),
+    ("index model.safetensors queries.npy --codes -o x.faiss", 65, "wanted integers"),
     ("search model.safetensors queries.npy", 65, "a model alone"),
     ("search index.faiss codes.npy", 65, "model has 384, queries has 8"),
     ("info notes.faiss", 65, "notes.faiss"),
@@ -288,7 +289,8 @@ mod linux {
         let (mut child, partial) = waiting(at, 100);
         let killed = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
         assert!(killed.unwrap().success());
-        // Its standard input stays open: a blocked read does not hold it.
+        // Its standard input stays open, which a blocked read does not hold.
+        let _input = child.stdin.take();
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(130));
         assert!(partial.exists());
