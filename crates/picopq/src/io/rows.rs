@@ -227,9 +227,9 @@ impl RowNumber for i64 {
 /// let fbin = [[2, 0, 0, 0], [1, 0, 0, 0], 1.5_f32.to_le_bytes(), 2.5_f32.to_le_bytes()].concat();
 /// let mut reader = RowReader::stream(&fbin[..], "fbin", Format::Fbin)?;
 /// assert_eq!((reader.rows(), reader.dim()), (Some(2), 1));
-/// let mut block = Vec::new();
+/// let mut block: Vec<f32> = Vec::new();
 /// assert_eq!(reader.read(100, &mut block)?, 2);
-/// assert_eq!(block, [1.5_f32, 2.5]);
+/// assert_eq!(block, [1.5, 2.5]);
 /// # Ok::<(), picopq::Error>(())
 /// ```
 pub struct RowReader<'a> {
