@@ -9,10 +9,10 @@ CARGO_FLAGS := --release --locked
 UNTIMED := --lib --test errors --test opq --test properties --test threads
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python lint format bench counts clean
+.PHONY: help build demo test test-rust test-python lint format bench bench-stream counts clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: python/requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,8 @@ demo: build ## compress and search 10,000 real sentence embeddings; writes targe
 
 test: lint test-rust test-python ## everything that must hold: format, lints, Rust, docs, Python, stubs
 
-test-rust: ## Rust unit, integration and documentation tests, at every level of the kernels
-	cargo test $(CARGO_FLAGS) --package picopq
+test-rust: ## Rust unit, integration, documentation and command-line tests, at every level of the kernels
+	cargo test $(CARGO_FLAGS) --package picopq --package picopq-cli
 	PICOPQ_KERNELS=scalar cargo test $(CARGO_FLAGS) --package picopq $(UNTIMED)
 	! grep -qw avx2 /proc/cpuinfo || PICOPQ_KERNELS=avx2 cargo test $(CARGO_FLAGS) --package picopq $(UNTIMED)
 
@@ -46,6 +46,11 @@ format: ## format the Rust code
 bench: build ## compare with nanopq, Faiss and ScaNN; CASE=encode for a part, QUICK=1 for two minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE))
+
+bench-stream: build ## encode a file larger than memory, beside a script over Faiss; GB=8 sets its size
+	$(BIN)/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	cargo build $(CARGO_FLAGS) --package picopq-cli
+	$(BIN)/python bench/stream.py --gb $(or $(GB),8)
 
 counts: ## count the instructions of encode and fit per vector, with valgrind
 	cargo build $(CARGO_FLAGS) --package picopq --example counts

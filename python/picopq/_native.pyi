@@ -23,10 +23,12 @@ __all__ = [
     "distortion",
     "eigenvalue_allocation",
     "encode",
+    "encode_file",
     "finite_rows",
     "ground_truth",
     "instruction_set",
     "load",
+    "main",
     "num_threads",
     "rerank",
     "rotate",
@@ -188,6 +190,20 @@ def load(
     path: str | PathLike[str], kind: str
 ) -> tuple[str, F32, F32 | None, Codes | None, I64 | None, int]:
     """Metric, codewords, rotation, codes, ids, block as for `save`."""
+
+def encode_file(
+    codewords: F32,
+    source: str | PathLike[str],
+    output: str | PathLike[str],
+    resume: bool,
+    block_rows: int | None,
+    progress: Report | None,
+    rotation: F32 | None = None,
+) -> int:
+    """Codes of a file of vectors into an .npy file; the number of rows."""
+
+def main(arguments: list[str]) -> int:
+    """Runs the command line, the program's name first; the exit code."""
 
 @final
 class Rows:

@@ -213,6 +213,19 @@ class OPQ:
         """The PQ codes (N, M) of the rotated `vecs` (N, D); otherwise as `PQ.encode`."""
         return self.pq._encode(vecs, drop_nonfinite, progress, self._rotation())
 
+    def encode_file(
+        self,
+        src: _files.Path,
+        dst: _files.Path,
+        *,
+        resume: bool = False,
+        block_rows: int | None = None,
+        progress: Progress = None,
+    ) -> int:
+        """Encode the vectors of a file of any length, rotated; as `PQ.encode_file`."""
+        rotation = self._rotation()
+        return self.pq._encode_file(src, dst, resume, block_rows, progress, rotation)
+
     def decode(self, codes: ArrayLike, *, progress: Progress = None) -> F32:
         """The vectors (N, D) float32 that `codes` (N, M) stand for, rotated back."""
         return self.pq._decode(codes, progress, self._rotation())

@@ -6,6 +6,7 @@ them to the stateless functions of `_native`. Nothing is cached.
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
@@ -178,6 +179,24 @@ class PQ:
         """
         return self._encode(vecs, drop_nonfinite, progress)
 
+    def encode_file(
+        self,
+        src: _files.Path,
+        dst: _files.Path,
+        *,
+        resume: bool = False,
+        block_rows: int | None = None,
+        progress: Progress = None,
+    ) -> int:
+        """Encode the vectors of a file of any length into an .npy file of codes; returns N.
+
+        Reading overlaps with encoding, and memory does not grow with the file: four blocks of
+        `block_rows` rows, by default 16 MiB of float32 each. `src` may be .npy, fvecs, bvecs,
+        ivecs, fbin, u8bin, i8bin or ibin. Until it is complete, `dst` is called dst + ".partial";
+        after an interrupt, resume=True goes on from there, to the same bytes.
+        """
+        return self._encode_file(src, dst, resume, block_rows, progress)
+
     def decode(self, codes: ArrayLike, *, progress: Progress = None) -> F32:
         """The vectors (N, D) float32 that `codes` (N, M), of any integer type, stand for.
 
@@ -241,6 +260,22 @@ class PQ:
             self._print_subspaces("Encoding")
             _native.encode(codewords, rows, codes, report, rotation)
         return codes if kept is None else (codes, kept)
+
+    def _encode_file(
+        self,
+        src: _files.Path,
+        dst: _files.Path,
+        resume: bool,
+        block_rows: int | None,
+        progress: Progress,
+        rotation: F32 | None = None,
+    ) -> int:
+        codewords, _ = self._trained()
+        if not os.fspath(dst).endswith(".npy"):
+            raise PicoPQError(f"dst: got {os.fspath(dst)!r}, want the extension .npy")
+        rows = None if block_rows is None else integer("block_rows", block_rows, 1, 2**63 - 1)
+        with reporting(progress, "encode") as report:
+            return _native.encode_file(codewords, src, dst, bool(resume), rows, report, rotation)
 
     def _decode(self, codes: ArrayLike, progress: Progress, rotation: F32 | None = None) -> F32:
         codewords, dim = self._trained()

@@ -7,7 +7,7 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArray3,
 };
-use picopq::io::{RowReader, Scan, Stored};
+use picopq::io::{EncodeOptions, RowReader, Scan, Stored};
 use picopq::{CodeData, Codes, Metric, Opq, Pq, Quantizer};
 use pyo3::prelude::*;
 
@@ -56,6 +56,34 @@ pub(crate) fn save<'py>(
         let scan = if block == 0 { Scan::Rows } else { Scan::Fast { block } };
         let stored = Stored { model, codes, ids: ids.map(<[i64]>::to_vec), scan };
         if faiss { stored.write_faiss(&path, task) } else { stored.save(&path, task) }
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (codewords, source, output, resume, block_rows, progress, rotation=None))]
+#[allow(clippy::too_many_arguments, reason = "one for each of Python's keyword arguments")]
+pub(crate) fn encode_file<'py>(
+    py: Python<'py>,
+    codewords: PyReadonlyArray3<'py, f32>,
+    source: PathBuf,
+    output: PathBuf,
+    resume: bool,
+    block_rows: Option<usize>,
+    progress: Option<Bound<'py, PyAny>>,
+    rotation: Option<PyReadonlyArray2<'py, f32>>,
+) -> PyResult<u64> {
+    let (m, ks, ds) = codewords.as_array().dim();
+    let codewords = codewords.as_slice()?;
+    let rotation = rotation.as_ref().map(|rotation| rotation.as_slice()).transpose()?;
+    run(py, UNKNOWN, Listeners::new(progress, None), |task| {
+        // Codes do not depend on the metric.
+        let pq = Pq::from_codewords(codewords.to_vec(), m, ks, ds, Metric::L2)?;
+        let model = match rotation {
+            None => Quantizer::from(pq),
+            Some(rotation) => Opq::from_parts(pq, rotation.to_vec())?.into(),
+        };
+        let options = EncodeOptions { block_rows, resume };
+        picopq::io::encode_file(&model, RowReader::open(&source)?, &output, &options, task)
     })
 }
 

@@ -8,6 +8,8 @@ mod errors;
 mod files;
 mod index;
 
+use std::ffi::OsString;
+
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2,
     PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3,
@@ -434,6 +436,11 @@ fn instruction_set(py: Python<'_>) -> PyResult<&'static str> {
     checked(py, picopq::instruction_set()).map(picopq::InstructionSet::name)
 }
 
+#[pyfunction]
+fn main(py: Python<'_>, arguments: Vec<OsString>) -> i32 {
+    py.detach(|| picopq_cli::run(arguments))
+}
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PicoPQError", errors::picopq_error(module.py())?)?;
@@ -454,7 +461,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(distortion, module)?)?;
     module.add_function(wrap_pyfunction!(files::save, module)?)?;
     module.add_function(wrap_pyfunction!(files::load, module)?)?;
+    module.add_function(wrap_pyfunction!(files::encode_file, module)?)?;
     module.add_class::<files::Rows>()?;
+    module.add_function(wrap_pyfunction!(main, module)?)?;
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(instruction_set, module)?)?;

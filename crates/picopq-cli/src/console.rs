@@ -15,6 +15,8 @@ use crate::args::Global;
 
 /// How often a bar moves.
 const BAR: Duration = Duration::from_millis(100);
+/// Work that takes less is not worth a line.
+const SHORT: f64 = 1.0;
 /// How often a line is printed where there is no terminal.
 const LINE: Duration = Duration::from_secs(5);
 
@@ -95,7 +97,7 @@ fn current(task: Option<Arc<Task>>) {
 
 /// The first Ctrl-C (or SIGTERM) stops the work in good order, the second at once.
 pub(crate) fn catch_interrupts() {
-    // Fails where a host program has its own handler, which then serves.
+    // Fails only in a process that runs this twice, whose first handler serves on.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Relaxed) {
             std::process::exit(INTERRUPT);
@@ -150,7 +152,7 @@ impl Console {
         current(None);
         let result = result?;
         let (done, seconds) = (task.progress().0, start.elapsed().as_secs_f64());
-        if done > 0 {
+        if done > 0 && seconds >= SHORT {
             let rate = done as f64 / seconds;
             self.note(&format!("{label}: {done} {unit} in {seconds:.2} s, {rate:.0} {unit}/s"));
         }

@@ -14,6 +14,7 @@ mod console;
 mod files;
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use clap::Parser;
 
@@ -22,6 +23,13 @@ use console::{Console, Failure};
 
 /// Runs the program with its arguments, the program's name first; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    let code = serve(arguments);
+    // A host program does not flush this for us; its failure was met where the writing was.
+    let _ = std::io::stdout().flush();
+    code
+}
+
+fn serve(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

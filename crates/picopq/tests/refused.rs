@@ -155,9 +155,6 @@ fn refusals_are_errors_and_change_nothing() {
                 &mut || index.blocks().try_for_each(|block| block.map(drop)),
                 &all_intact,
             );
-            let count = || index.len() == n;
-            each("remove", &mut || index.remove(&ids[..n / 2], &task()).map(drop), &count);
-
             let folder = tempfile::tempdir().unwrap();
             let (path, faiss) = (folder.path().join("index"), folder.path().join("index.faiss"));
             let stored = Stored::index(&index).unwrap();

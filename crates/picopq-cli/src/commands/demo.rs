@@ -17,9 +17,8 @@ pub(crate) fn run(console: &Console) -> Result<(), Failure> {
     let all = Matrix::new(vectors(), DIM);
     let (base, queries) = all.view()?.as_slice().split_at(ROWS * DIM);
     let (base, queries) = (Vectors::new(base, DIM)?, Vectors::new(queries, DIM)?);
-    let truth = console.run("truth", "pairs of a row and a block of queries", |task| {
-        evaluate::ground_truth(base, queries, K, Metric::L2, task)
-    })?;
+    let truth = console
+        .run("truth", "rows", |task| evaluate::ground_truth(base, queries, K, Metric::L2, task))?;
     let (truth, variance) = (ids(&truth), variance(base));
     let mut human = format!(
         "{ROWS} vectors of dimension {DIM} (float32, {} bytes each), {QUERIES} queries\n\

@@ -90,9 +90,8 @@ fn recall_input(
         }
     })?;
     let truth = match &options.truth {
-        None => ids(&console.run("truth", "pairs of a row and a block of queries", |task| {
-            evaluate::ground_truth(base, queries, k, metric, task)
-        })?),
+        None => ids(&console
+            .run("truth", "rows", |task| evaluate::ground_truth(base, queries, k, metric, task))?),
         Some(path) => {
             let (flat, width) = files::integers(path)?;
             if width < k || flat.len() / width != queries.len() {

@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Report, console: &Console) -> Result<(), Failure> {
             let queries = Matrix::open(path, console)?;
             let queries = queries.view()?;
             let most = RANKS[RANKS.len() - 1];
-            let truth = console.run("truth", "pairs of a row and a block of queries", |task| {
+            let truth = console.run("truth", "rows", |task| {
                 evaluate::ground_truth(base, queries, 1, metric, task)
             })?;
             let index = Index::new(model)?;
