@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CARGO_FLAGS := --release --locked
 
 # The Rust tests that do not measure how promptly a call ends.
-UNTIMED := --lib --test errors --test opq --test properties --test threads
+UNTIMED := --lib --test errors --test io --test opq --test properties --test threads
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-rust test-python lint format bench bench-stream counts clean
