@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Result, filled, size, with_capacity};
+use crate::error::{Result, filled, reserve, size, with_capacity};
 use crate::kernels::{self, Kernels, Nearest, Panel, TILE, Tile};
 use crate::metric::Metric;
 use crate::threads::{self, Task};
@@ -388,7 +388,7 @@ fn split(
     if lone.is_empty() {
         return Ok(0);
     }
-    let mut errors = vec![0.0_f64; ks];
+    let mut errors = filled(ks, 0.0_f64, "the errors")?;
     for (&label, &distance) in state.labels.iter().zip(&state.distances) {
         errors[label as usize] += f64::from(distance);
     }
@@ -396,8 +396,12 @@ fn split(
     for k in lone {
         task.check()?;
         let donor = (0..ks).fold(0, |best, j| if errors[j] > errors[best] { j } else { best });
-        let rows: Vec<usize> =
-            (0..points.vectors.len()).filter(|&row| state.labels[row] as usize == donor).collect();
+        let theirs = |&row: &usize| state.labels[row] as usize == donor;
+        let mut rows: Vec<usize> = Vec::new();
+        for row in (0..points.vectors.len()).filter(theirs) {
+            reserve(&mut rows, 1, "the rows of a cluster")?;
+            rows.push(row);
+        }
         let farther = |best: usize, &row: &usize| {
             if state.distances[row] > state.distances[best] { row } else { best }
         };

@@ -21,7 +21,7 @@
 //! favour the identity; embeddings the allocation), so by default a round of each decides.
 
 use crate::codes::Codes;
-use crate::error::{Result, filled, size};
+use crate::error::{Result, filled, size, with_capacity};
 use crate::kernels::Kernels;
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{
@@ -167,8 +167,8 @@ impl Opq {
             losses: state.losses,
             empty_clusters: state.clusters.iter().map(|clusters| clusters.empty).sum(),
         };
-        let pq = Pq::from_codewords(concat(&state.clusters), m, ks, ds, metric)?;
-        Ok((Self { pq, rotation: narrow(&state.rotation) }, training))
+        let pq = Pq::from_codewords(concat(&state.clusters)?, m, ks, ds, metric)?;
+        Ok((Self { pq, rotation: narrow(&state.rotation)? }, training))
     }
 
     /// A quantizer of given parts; `rotation` has the shape `(dim, dim)`.
@@ -248,7 +248,7 @@ pub fn eigenvalue_allocation(vectors: Vectors<'_>, m: usize, task: &Task) -> Res
     let options = PqOptions { ks: 1, allow_few_rows: true, ..PqOptions::new(m) };
     options.check(vectors.len(), vectors.dim())?;
     vectors.check("vectors", vector_limit(vectors.dim()), task)?;
-    allocation(vectors, m, task).map(|rotation| narrow(&rotation))
+    narrow(&allocation(vectors, m, task)?)
 }
 
 fn allocation(vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f64>> {
@@ -281,8 +281,10 @@ fn identity(dim: usize) -> Result<Vec<f64>> {
     Ok(rotation)
 }
 
-fn narrow(rotation: &[f64]) -> Vec<f32> {
-    rotation.iter().map(|&value| value as f32).collect()
+fn narrow(rotation: &[f64]) -> Result<Vec<f32>> {
+    let mut narrow = with_capacity(rotation.len(), "the rotation")?;
+    narrow.extend(rotation.iter().map(|&value| value as f32));
+    Ok(narrow)
 }
 
 fn initial_rotation(start: Start, vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f64>> {
@@ -409,13 +411,13 @@ impl<'a> Alternation<'a> {
             }
         })?;
         let turns = if over_relax { 2 } else { 1 };
-        state.rotation = turned(&state.rotation, &polar_factor(product, dim, self.task)?, turns);
+        state.rotation = turned(&state.rotation, &polar_factor(product, dim, self.task)?, turns)?;
         Ok(())
     }
 
     fn rotate(&mut self, rotation: &[f64]) -> Result<()> {
         let dim = self.vectors.dim();
-        let rotation = narrow(rotation);
+        let rotation = narrow(rotation)?;
         let rotation = Rotation::new(&rotation, dim)?;
         let block = block_rows(dim) * dim;
         let blocks = self.vectors.as_slice().chunks(block).zip(self.rotated.chunks_mut(block));

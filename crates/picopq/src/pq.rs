@@ -3,7 +3,7 @@
 //! nearest of ks codewords.
 
 use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
-use crate::error::{Error, Result, filled, size};
+use crate::error::{Error, Result, copied, filled, size, with_capacity};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{Rotation, block_rows};
@@ -497,7 +497,7 @@ impl Pq {
             })?;
         let training = summarize(&clusters, vectors.len());
         let (m, ks) = (options.m, options.ks);
-        Ok((Self { codewords: concat(&clusters), m, ks, ds, metric: options.metric }, training))
+        Ok((Self { codewords: concat(&clusters)?, m, ks, ds, metric: options.metric }, training))
     }
 
     /// A quantizer of given codewords, shape `(m, ks, ds)`.
@@ -514,6 +514,11 @@ impl Pq {
         Codebook::new(&codewords, m, ks, ds)?;
         Vectors::new(&codewords, ds)?.check("codewords", codeword_limit(ds), &Task::new())?;
         Ok(Self { codewords, m, ks, ds, metric })
+    }
+
+    /// A copy, or [`Error::OutOfMemory`].
+    pub(crate) fn copy(&self) -> Result<Self> {
+        Ok(Self { codewords: copied(&self.codewords, "the codewords")?, ..*self })
     }
 
     /// The codewords.
@@ -602,8 +607,11 @@ pub(crate) fn table(
 }
 
 /// The codewords of all sub-spaces, shape `(m, ks, ds)`.
-pub(crate) fn concat(clusters: &[Clusters]) -> Vec<f32> {
-    clusters.iter().flat_map(|clusters| &clusters.codewords).copied().collect()
+pub(crate) fn concat(clusters: &[Clusters]) -> Result<Vec<f32>> {
+    let len = clusters.iter().map(|clusters| clusters.codewords.len()).sum();
+    let mut codewords = with_capacity(len, "the codewords")?;
+    clusters.iter().for_each(|clusters| codewords.extend_from_slice(&clusters.codewords));
+    Ok(codewords)
 }
 
 /// Adds up what the sub-spaces report; one that ended early keeps its last loss.

@@ -1,6 +1,6 @@
 //! A model of either kind, for what works with both.
 
-use crate::error::Result;
+use crate::error::{Result, copied};
 use crate::linalg::Rotation;
 use crate::metric::Metric;
 use crate::opq::Opq;
@@ -56,6 +56,12 @@ impl Quantizer {
             Self::Pq(pq) => pq,
             Self::Opq(opq) => opq.pq(),
         }
+    }
+
+    /// A copy, or [`crate::Error::OutOfMemory`].
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let rotation = self.rotation().map(|rotation| copied(rotation.matrix(), "the rotation"));
+        Self::new(self.pq().copy()?, rotation.transpose()?)
     }
 
     pub(crate) fn new(pq: Pq, rotation: Option<Vec<f32>>) -> Result<Self> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::groups::Groups;
 use crate::codes::{Code, CodeData, Codes};
-use crate::error::{Result, with_capacity};
+use crate::error::{Result, copied, with_capacity};
 use crate::kernels::{BLOCK, NIBBLES, nibble};
 use crate::table::Scan;
 
@@ -186,10 +186,6 @@ fn owned<T: Copy>(codes: Cow<'_, [T]>) -> Result<Vec<T>> {
     match codes {
         // A segment keeps no spare room.
         Cow::Owned(codes) if codes.len() == codes.capacity() => Ok(codes),
-        codes => {
-            let mut own = with_capacity(codes.len(), "the codes")?;
-            own.extend_from_slice(&codes);
-            Ok(own)
-        }
+        codes => copied(&codes, "the codes"),
     }
 }
