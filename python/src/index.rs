@@ -88,7 +88,11 @@ impl Index {
         let vecs = vectors(py, &vecs)?;
         let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let cost = cost(&[vecs.as_slice().len(), self.0.quantizer().codebook().ks()]);
-        run(py, cost, Listeners::new(progress, None), |task| self.0.add(vecs, ids, task))
+        // Listeners hear the end before rows are stored: what they raise leaves the index as it is.
+        let codes = run(py, cost, Listeners::new(progress, None), |task| {
+            self.0.quantizer().encode(vecs, task)
+        })?;
+        self.store(py, &codes, ids)
     }
 
     fn add_codes<'py>(
@@ -101,9 +105,11 @@ impl Index {
         let codes = codes.raw()?;
         let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let ks = self.0.quantizer().codebook().ks();
-        run(py, codes.len(), Listeners::new(progress, None), |task| {
-            self.0.add_codes(&codes.checked(ks)?, ids, task)
-        })
+        let checked = run(py, codes.len(), Listeners::default(), |_| codes.checked(ks))?;
+        if let Some(progress) = progress {
+            progress.call1((checked.len(), checked.len()))?;
+        }
+        self.store(py, &checked, ids)
     }
 
     fn remove(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, i64>) -> PyResult<usize> {
@@ -186,6 +192,11 @@ impl Index {
 }
 
 impl Index {
+    fn store(&self, py: Python<'_>, codes: &Codes<'_>, ids: Option<&[i64]>) -> PyResult<()> {
+        let cost = cost(&[codes.len(), codes.m()]);
+        run(py, cost, Listeners::default(), |task| self.0.add_codes(codes, ids, task))
+    }
+
     fn cost(&self, queries: Vectors<'_>) -> usize {
         cost(&[queries.len(), self.0.len(), self.0.quantizer().codebook().m()]) / SCREENED
     }

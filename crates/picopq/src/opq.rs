@@ -213,7 +213,7 @@ impl Opq {
     /// # Errors
     /// As [`crate::Codebook::encode_into`].
     pub fn encode(&self, vectors: Vectors<'_>) -> Result<Codes<'static>> {
-        pq::encode(self.pq.codebook(), Some(self.view()), vectors)
+        pq::encode(self.pq.codebook(), Some(self.view()), vectors, &Task::new())
     }
 
     /// The vectors that the codes stand for, rotated back, shape `(n, dim)`.

@@ -544,7 +544,7 @@ impl Pq {
     /// # Errors
     /// As [`Codebook::encode_into`].
     pub fn encode(&self, vectors: Vectors<'_>) -> Result<Codes<'static>> {
-        encode(self.codebook(), None, vectors)
+        encode(self.codebook(), None, vectors, &Task::new())
     }
 
     /// The vectors that the codes stand for, shape `(n, dim)`.
@@ -568,18 +568,20 @@ pub(crate) fn encode(
     book: Codebook<'_>,
     rotation: Option<Rotation<'_>>,
     vectors: Vectors<'_>,
+    task: &Task,
 ) -> Result<Codes<'static>> {
     fn typed<T: Code>(
         book: Codebook<'_>,
         rotation: Option<Rotation<'_>>,
         vectors: Vectors<'_>,
+        task: &Task,
     ) -> Result<Codes<'static>> {
         let len = size(&[vectors.len(), book.m], "the codes")?;
         let mut codes = filled(len, T::default(), "the codes")?;
-        book.encode_into(rotation, vectors, &mut codes, &Task::new())?;
+        book.encode_into(rotation, vectors, &mut codes, task)?;
         Codes::new(codes, book.m, book.ks)
     }
-    with_width!(book.ks, T, typed::<T>(book, rotation, vectors))
+    with_width!(book.ks, T, typed::<T>(book, rotation, vectors, task))
 }
 
 pub(crate) fn decode(

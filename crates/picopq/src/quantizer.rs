@@ -1,10 +1,13 @@
 //! A model of either kind, for what works with both.
 
+use crate::codes::Codes;
 use crate::error::{Result, copied};
 use crate::linalg::Rotation;
 use crate::metric::Metric;
 use crate::opq::Opq;
-use crate::pq::{Codebook, Pq};
+use crate::pq::{self, Codebook, Pq};
+use crate::threads::Task;
+use crate::vectors::Vectors;
 
 /// A trained model: what makes codes of vectors and tables of queries.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +59,15 @@ impl Quantizer {
             Self::Pq(pq) => pq,
             Self::Opq(opq) => opq.pq(),
         }
+    }
+
+    /// Codes of vectors, shape `(n, dim)`, in the narrowest integer. Cost: that of
+    /// [`Codebook::encode_into`].
+    ///
+    /// # Errors
+    /// As [`Codebook::encode_into`], and [`crate::Error::OutOfMemory`].
+    pub fn encode(&self, vectors: Vectors<'_>, task: &Task) -> Result<Codes<'static>> {
+        pq::encode(self.codebook(), self.rotation(), vectors, task)
     }
 
     /// A copy, or [`crate::Error::OutOfMemory`].

@@ -113,7 +113,7 @@ impl Segment {
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) -> Result<()> {
         match &self.stored {
             Stored::Nibbles(_) => {
-                scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances)
+                scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances);
             }
             Stored::Bytes { codes, .. } => scan.pick(codes, rows, distances),
             Stored::Words(codes) => scan.pick(codes, rows, distances),
