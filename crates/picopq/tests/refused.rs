@@ -154,7 +154,7 @@ fn refusals_are_errors_and_change_nothing() {
 
             let ids: Vec<i64> = (0..n as i64).map(|id| 2 * id + 1).collect();
             let index = Index::new(pq.clone()).unwrap();
-            let count = || index.len() == 0 && index.next_id() == 0;
+            let count = || index.is_empty() && index.next_id() == 0;
             each("add", &mut || index.add(vectors, Some(&ids), &task()), &count);
             let count = || index.len() == n && index.next_id() == 2 * n as i64;
             let more = Vectors::new(&data[..dim * n / 2], dim).unwrap();
@@ -220,6 +220,5 @@ fn refusals_are_errors_and_change_nothing() {
         each("search of many", &mut search, &all_intact);
     }
     set_num_threads(0);
-    println!("{refusals} refusals");
-    assert!(refusals > 500, "only {refusals} refusals");
+    assert!(refusals > 1500, "only {refusals} refusals");
 }
