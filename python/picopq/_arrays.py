@@ -138,7 +138,10 @@ def code_array(value: ArrayLike, m: int, ks: int) -> Codes:  # (N, m)
 
 def id_array(name: str, value: ArrayLike) -> I64:  # (n,)
     """Ids of any integer type as int64."""
-    ids = numbers(name, value, "n", kinds="iu")
+    ids = numbers(name, value, "n")
+    if ids.size == 0:  # of any type: an empty list is float64
+        return np.empty(0, np.int64)
+    ids = numbers(name, ids, "n", kinds="iu")
     if ids.dtype.kind == "u" and ids.dtype.itemsize == 8 and (ids > np.iinfo(np.int64).max).any():
         raise PicoPQError(f"{name}: got {ids.max()}, want at most 2^63 - 1")
     return np.require(ids, np.int64, ["C", "A", "E"])
@@ -149,8 +152,6 @@ def subset_array(value: ArrayLike) -> Bools | I64:  # (N,) or (n,)
     array = np.asarray(value)
     if array.dtype == np.bool_:
         return np.require(numbers("subset", array, "N", kinds="b"), np.bool_, ["C", "A", "E"])
-    if array.size == 0:
-        return np.empty(0, np.int64)
     return id_array("subset", array)
 
 

@@ -12,17 +12,18 @@ use picopq::{CodeData, Codes, Metric, Opq, Pq, Quantizer};
 use pyo3::prelude::*;
 
 use crate::door::{Listeners, run};
-use crate::{AnyCodes, RawCodes, array3, checked, metric_of, square};
+use crate::{AnyCodes, RawCodes, array3, checked, copied, metric_of, square};
 
 /// The cost of a call whose work is not known before.
 const UNKNOWN: usize = usize::MAX;
 
 /// Codes, owned, each below `ks`.
 fn owned(codes: RawCodes<'_>, ks: usize) -> picopq::Result<Codes<'static>> {
+    let what = "the codes";
     match codes {
-        RawCodes::U8(codes, m) => Codes::new(codes.to_vec(), m, ks.min(1 << 8)),
-        RawCodes::U16(codes, m) => Codes::new(codes.to_vec(), m, ks.min(1 << 16)),
-        RawCodes::U32(codes, m) => Codes::new(codes.to_vec(), m, ks),
+        RawCodes::U8(codes, m) => Codes::new(copied(codes, what)?, m, ks.min(1 << 8)),
+        RawCodes::U16(codes, m) => Codes::new(copied(codes, what)?, m, ks.min(1 << 16)),
+        RawCodes::U32(codes, m) => Codes::new(copied(codes, what)?, m, ks),
     }
 }
 
@@ -47,14 +48,15 @@ pub(crate) fn save<'py>(
     let ids = ids.as_ref().map(|ids| ids.as_slice()).transpose()?;
     let faiss = kind == "faiss";
     run(py, UNKNOWN, Listeners::default(), |task| {
-        let pq = Pq::from_codewords(codewords.to_vec(), m, ks, ds, metric)?;
+        let pq = Pq::from_codewords(copied(codewords, "the codewords")?, m, ks, ds, metric)?;
         let model = match rotation {
             None => Quantizer::from(pq),
-            Some(rotation) => Opq::from_parts(pq, rotation.to_vec())?.into(),
+            Some(rotation) => Opq::from_parts(pq, copied(rotation, "the rotation")?)?.into(),
         };
         let codes = codes.map(|codes| owned(codes, ks)).transpose()?;
         let scan = if block == 0 { Scan::Rows } else { Scan::Fast { block } };
-        let stored = Stored { model, codes, ids: ids.map(<[i64]>::to_vec), scan };
+        let ids = ids.map(|ids| copied(ids, "the ids")).transpose()?;
+        let stored = Stored { model, codes, ids, scan };
         if faiss { stored.write_faiss(&path, task) } else { stored.save(&path, task) }
     })
 }
@@ -95,9 +97,9 @@ pub(crate) enum CodeArray<'py> {
     U32(Bound<'py, PyArray2<u32>>),
 }
 
-fn code_array<'py>(py: Python<'py>, codes: &Codes<'static>) -> PyResult<CodeArray<'py>> {
+pub(crate) fn code_array<'py>(py: Python<'py>, codes: Codes<'static>) -> PyResult<CodeArray<'py>> {
     let shape = [codes.len(), codes.m()];
-    Ok(match codes.data().clone() {
+    Ok(match codes.into_data() {
         CodeData::U8(codes) => CodeArray::U8(codes.into_owned().into_pyarray(py).reshape(shape)?),
         CodeData::U16(codes) => CodeArray::U16(codes.into_owned().into_pyarray(py).reshape(shape)?),
         CodeData::U32(codes) => CodeArray::U32(codes.into_owned().into_pyarray(py).reshape(shape)?),
@@ -140,7 +142,7 @@ pub(crate) fn load<'py>(py: Python<'py>, path: PathBuf, kind: &str) -> PyResult<
         metric,
         array3(py, pq.into_codewords(), shape)?,
         rotation.map(|rotation| square(py, rotation, dim)).transpose()?,
-        stored.codes.map(|codes| code_array(py, &codes)).transpose()?,
+        stored.codes.map(|codes| code_array(py, codes)).transpose()?,
         stored.ids.map(|ids| ids.into_pyarray(py)),
         block,
     ))

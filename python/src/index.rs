@@ -7,11 +7,12 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2,
 };
-use picopq::{CodeData, Codes, Filter, Neighbor, Opq, Pq, Quantizer, Vectors};
+use picopq::{Codes, Filter, Neighbor, Opq, Pq, Quantizer, Vectors};
 use pyo3::prelude::*;
 
 use crate::door::{Listeners, run};
-use crate::{AnyCodes, Listener, checked, codebook, cost, metric_of, vectors};
+use crate::files::{CodeArray, code_array};
+use crate::{AnyCodes, Listener, checked, codebook, collected, copied, cost, metric_of, vectors};
 
 /// Rows that a screen excludes at the price of one look-up, roughly.
 const SCREENED: usize = 16;
@@ -47,14 +48,15 @@ impl Index {
         rotation: Option<PyReadonlyArray2<'_, f32>>,
     ) -> PyResult<Self> {
         let (book, metric) = (codebook(py, &codewords)?, metric_of(metric)?);
-        let rotation = rotation.map(|rotation| rotation.as_slice().map(<[f32]>::to_vec));
-        let rotation = rotation.transpose()?;
+        let rotation = rotation.as_ref().map(|rotation| rotation.as_slice()).transpose()?;
         run(py, cost(&[book.codewords().len(), 256]), Listeners::default(), |_| {
-            let words = book.codewords().to_vec();
+            let words = copied(book.codewords(), "the codewords")?;
             let pq = Pq::from_codewords(words, book.m(), book.ks(), book.ds(), metric)?;
             let quantizer = match rotation {
                 None => Quantizer::Pq(pq),
-                Some(rotation) => Quantizer::Opq(Opq::from_parts(pq, rotation)?),
+                Some(rotation) => {
+                    Quantizer::Opq(Opq::from_parts(pq, copied(rotation, "the rotation")?)?)
+                }
             };
             picopq::Index::new(quantizer).map(Self)
         })
@@ -86,7 +88,11 @@ impl Index {
         let vecs = vectors(py, &vecs)?;
         let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let cost = cost(&[vecs.as_slice().len(), self.0.quantizer().codebook().ks()]);
-        run(py, cost, Listeners::new(progress, None), |task| self.0.add(vecs, ids, task))
+        // Listeners hear the end before rows are stored: what they raise leaves the index as it is.
+        let codes = run(py, cost, Listeners::new(progress, None), |task| {
+            self.0.quantizer().encode(vecs, task)
+        })?;
+        self.store(py, &codes, ids)
     }
 
     fn add_codes<'py>(
@@ -99,9 +105,11 @@ impl Index {
         let codes = codes.raw()?;
         let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let ks = self.0.quantizer().codebook().ks();
-        run(py, codes.len(), Listeners::new(progress, None), |task| {
-            self.0.add_codes(&codes.checked(ks)?, ids, task)
-        })
+        let checked = run(py, codes.len(), Listeners::default(), |_| codes.checked(ks))?;
+        if let Some(progress) = progress {
+            progress.call1((checked.len(), checked.len()))?;
+        }
+        self.store(py, &checked, ids)
     }
 
     fn remove(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, i64>) -> PyResult<usize> {
@@ -158,9 +166,13 @@ impl Index {
             *end += found.len() as i64;
             Some(*end)
         });
-        let limits: Vec<i64> = std::iter::once(0).chain(ends).collect();
-        let dists: Vec<f32> = found.iter().flatten().map(|found| found.distance).collect();
-        let ids: Vec<i64> = found.iter().flatten().map(|found| found.id).collect();
+        let all: usize = found.iter().map(Vec::len).sum();
+        let each = || found.iter().flatten();
+        let what = "the answers";
+        let limits = collected(found.len() + 1, std::iter::once(0).chain(ends), what);
+        let dists = collected(all, each().map(|found| found.distance), what);
+        let ids = collected(all, each().map(|found| found.id), what);
+        let (limits, dists, ids) = (checked(py, limits)?, checked(py, dists)?, checked(py, ids)?);
         Ok((limits.into_pyarray(py), dists.into_pyarray(py), ids.into_pyarray(py)))
     }
 
@@ -169,9 +181,9 @@ impl Index {
         Ok(checked(py, ids)?.into_pyarray(py))
     }
 
-    fn codes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn codes<'py>(&self, py: Python<'py>) -> PyResult<CodeArray<'py>> {
         let codes = py.detach(|| self.0.codes());
-        into_array(py, &checked(py, codes)?)
+        code_array(py, checked(py, codes)?)
     }
 
     fn blocks(&self) -> Blocks {
@@ -180,6 +192,11 @@ impl Index {
 }
 
 impl Index {
+    fn store(&self, py: Python<'_>, codes: &Codes<'_>, ids: Option<&[i64]>) -> PyResult<()> {
+        let cost = cost(&[codes.len(), codes.m()]);
+        run(py, cost, Listeners::default(), |task| self.0.add_codes(codes, ids, task))
+    }
+
     fn cost(&self, queries: Vectors<'_>) -> usize {
         cost(&[queries.len(), self.0.len(), self.0.quantizer().codebook().m()]) / SCREENED
     }
@@ -191,7 +208,7 @@ type Block = picopq::Result<(Vec<i64>, Codes<'static>)>;
 #[pyclass(frozen, module = "picopq._native")]
 pub(crate) struct Blocks(Mutex<Box<dyn Iterator<Item = Block> + Send>>);
 
-type BlockArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyAny>);
+type BlockArrays<'py> = (Bound<'py, PyArray1<i64>>, CodeArray<'py>);
 
 #[pymethods]
 impl Blocks {
@@ -203,18 +220,8 @@ impl Blocks {
         let next = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).next());
         let Some(block) = next else { return Ok(None) };
         let (ids, codes) = checked(py, block)?;
-        Ok(Some((ids.into_pyarray(py), into_array(py, &codes)?)))
+        Ok(Some((ids.into_pyarray(py), code_array(py, codes)?)))
     }
-}
-
-/// Codes as an array (n, m) of their width.
-fn into_array<'py>(py: Python<'py>, codes: &Codes<'_>) -> PyResult<Bound<'py, PyAny>> {
-    let shape = [codes.len(), codes.m()];
-    Ok(match codes.data() {
-        CodeData::U8(codes) => codes.to_vec().into_pyarray(py).reshape(shape)?.into_any(),
-        CodeData::U16(codes) => codes.to_vec().into_pyarray(py).reshape(shape)?.into_any(),
-        CodeData::U32(codes) => codes.to_vec().into_pyarray(py).reshape(shape)?.into_any(),
-    })
 }
 
 /// The `k` best of a query's candidates by exact distance, into arrays (k,).

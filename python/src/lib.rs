@@ -26,6 +26,24 @@ use errors::to_python;
 
 type Listener<'py> = Option<Bound<'py, PyAny>>;
 
+/// A copy of `values`, or the error of a refused allocation.
+pub(crate) fn copied<T: Copy>(values: &[T], what: &'static str) -> picopq::Result<Vec<T>> {
+    collected(values.len(), values.iter().copied(), what)
+}
+
+/// `len` values of an iterator, or the error of a refused allocation.
+pub(crate) fn collected<T>(
+    len: usize,
+    values: impl Iterator<Item = T>,
+    what: &'static str,
+) -> picopq::Result<Vec<T>> {
+    let mut out = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    out.try_reserve_exact(len).map_err(|_| picopq::Error::OutOfMemory { bytes, what })?;
+    out.extend(values);
+    Ok(out)
+}
+
 /// Checked input, or the Python exception.
 pub(crate) fn checked<T>(py: Python<'_>, result: picopq::Result<T>) -> PyResult<T> {
     result.map_err(|error| to_python(py, error))
@@ -70,7 +88,9 @@ fn init_of(
         ("points", _) => Init::Points,
         ("++", _) => Init::PlusPlus,
         ("random", _) => Init::Random,
-        (_, Some(init)) => Init::Codewords(init.as_slice()?.to_vec()),
+        (_, Some(init)) => {
+            Init::Codewords(checked(py, copied(init.as_slice()?, "the initial codewords"))?)
+        }
         (_, None) => {
             return checked(py, Err(picopq::Error::InitialCodewords { expected: 1, got: 0 }));
         }

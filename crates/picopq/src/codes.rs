@@ -163,7 +163,9 @@ impl<'a> Codes<'a> {
         })
     }
 
-    pub(crate) fn into_data(self) -> CodeData<'a> {
+    /// The integers, taken out.
+    #[must_use]
+    pub fn into_data(self) -> CodeData<'a> {
         self.data
     }
 

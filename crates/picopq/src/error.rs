@@ -264,6 +264,13 @@ pub(crate) fn collected<T>(
     Ok(out)
 }
 
+/// A copy of `values`, or [`Error::OutOfMemory`].
+pub(crate) fn copied<T: Copy>(values: &[T], what: &'static str) -> Result<Vec<T>> {
+    let mut out = with_capacity(values.len(), what)?;
+    out.extend_from_slice(values);
+    Ok(out)
+}
+
 /// Makes room for `more` elements, or [`Error::OutOfMemory`]. Amortised as `Vec::push` is.
 pub(crate) fn reserve<T>(out: &mut Vec<T>, more: usize, what: &'static str) -> Result<()> {
     let bytes = out.len().saturating_add(more).saturating_mul(size_of::<T>());

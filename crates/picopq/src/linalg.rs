@@ -11,7 +11,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par, Scale, Side};
 
 use std::ops::Range;
 
-use crate::error::{Error, Result, filled, size};
+use crate::error::{Error, Result, filled, size, with_capacity};
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
 
@@ -239,7 +239,7 @@ pub(crate) fn symmetric_eigen(
             .self_adjoint_eigen(Side::Lower)
             .map_err(|_| Error::NoConvergence { what: "symmetric eigenproblem" })?;
         let values = (0..dim).rev().map(|i| eigen.S().column_vector()[i]).collect();
-        Ok((values, row_major(dim, |row, column| eigen.U()[(row, dim - 1 - column)])))
+        Ok((values, row_major(dim, |row, column| eigen.U()[(row, dim - 1 - column)])?))
     })
 }
 
@@ -264,7 +264,7 @@ pub(crate) fn polar_factor(matrix: Vec<f64>, dim: usize, task: &Task) -> Result<
 }
 
 /// `rotation turn^turns`, row by row.
-pub(crate) fn turned(rotation: &[f64], turn: &Mat<f64>, turns: usize) -> Vec<f64> {
+pub(crate) fn turned(rotation: &[f64], turn: &Mat<f64>, turns: usize) -> Result<Vec<f64>> {
     let dim = turn.nrows();
     let rotation = MatRef::from_row_major_slice(rotation, dim, dim).to_owned();
     let product = (0..turns).fold(rotation, |product, _| product * turn);
@@ -284,7 +284,7 @@ where
 pub(crate) fn cholesky(matrix: &[f64], dim: usize, task: &Task) -> Result<Vec<f64>> {
     let largest = (0..dim).fold(0.0_f64, |most, i| most.max(matrix[i * dim + i]));
     let negligible = largest * dim as f64 * f64::EPSILON;
-    let mut lower = vec![0.0; dim * dim];
+    let mut lower = filled(dim * dim, 0.0, "the factor")?;
     for column in 0..dim {
         task.check()?;
         let dot = |lower: &[f64], row: usize| {
@@ -302,8 +302,10 @@ pub(crate) fn cholesky(matrix: &[f64], dim: usize, task: &Task) -> Result<Vec<f6
     Ok(lower)
 }
 
-fn row_major<T>(dim: usize, value: impl Fn(usize, usize) -> T) -> Vec<T> {
-    (0..dim * dim).map(|index| value(index / dim, index % dim)).collect()
+fn row_major<T>(dim: usize, value: impl Fn(usize, usize) -> T) -> Result<Vec<T>> {
+    let mut values = with_capacity(dim * dim, "a matrix")?;
+    values.extend((0..dim * dim).map(|index| value(index / dim, index % dim)));
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -318,7 +320,7 @@ mod tests {
 
     fn polar(matrix: Vec<f64>, dim: usize) -> Vec<f64> {
         let factor = polar_factor(matrix, dim, &Task::new()).unwrap();
-        row_major(dim, |row, column| factor[(row, column)])
+        row_major(dim, |row, column| factor[(row, column)]).unwrap()
     }
 
     fn orthogonality_error(matrix: &[f64], dim: usize) -> f64 {
@@ -355,7 +357,7 @@ mod tests {
     fn two_quarter_turns_are_a_half_turn() {
         let quarter = [0.0, -1.0, 1.0, 0.0];
         let turn = Mat::from_fn(2, 2, |row, column| quarter[row * 2 + column]);
-        assert_eq!(turned(&[1.0, 0.0, 0.0, 1.0], &turn, 2), [-1.0, 0.0, 0.0, -1.0]);
+        assert_eq!(turned(&[1.0, 0.0, 0.0, 1.0], &turn, 2).unwrap(), [-1.0, 0.0, 0.0, -1.0]);
     }
 
     #[test]

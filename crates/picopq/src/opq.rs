@@ -213,7 +213,7 @@ impl Opq {
     /// # Errors
     /// As [`crate::Codebook::encode_into`].
     pub fn encode(&self, vectors: Vectors<'_>) -> Result<Codes<'static>> {
-        pq::encode(self.pq.codebook(), Some(self.view()), vectors)
+        pq::encode(self.pq.codebook(), Some(self.view()), vectors, &Task::new())
     }
 
     /// The vectors that the codes stand for, rotated back, shape `(n, dim)`.
@@ -409,7 +409,7 @@ impl<'a> Alternation<'a> {
             }
         })?;
         let turns = if over_relax { 2 } else { 1 };
-        state.rotation = turned(&state.rotation, &polar_factor(product, dim, self.task)?, turns);
+        state.rotation = turned(&state.rotation, &polar_factor(product, dim, self.task)?, turns)?;
         Ok(())
     }
 

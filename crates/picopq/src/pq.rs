@@ -3,7 +3,7 @@
 //! nearest of ks codewords.
 
 use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
-use crate::error::{Error, Result, collected, filled, size};
+use crate::error::{Error, Result, collected, copied, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last, Points};
 use crate::linalg::{Rotation, block_rows};
@@ -525,6 +525,11 @@ impl Pq {
         Ok(Self { codewords, m, ks, ds, metric })
     }
 
+    /// A copy, or [`Error::OutOfMemory`].
+    pub(crate) fn copy(&self) -> Result<Self> {
+        Ok(Self { codewords: copied(&self.codewords, "the codewords")?, ..*self })
+    }
+
     /// The codewords.
     #[must_use]
     pub fn codebook(&self) -> Codebook<'_> {
@@ -548,7 +553,7 @@ impl Pq {
     /// # Errors
     /// As [`Codebook::encode_into`].
     pub fn encode(&self, vectors: Vectors<'_>) -> Result<Codes<'static>> {
-        encode(self.codebook(), None, vectors)
+        encode(self.codebook(), None, vectors, &Task::new())
     }
 
     /// The vectors that the codes stand for, shape `(n, dim)`.
@@ -572,18 +577,20 @@ pub(crate) fn encode(
     book: Codebook<'_>,
     rotation: Option<Rotation<'_>>,
     vectors: Vectors<'_>,
+    task: &Task,
 ) -> Result<Codes<'static>> {
     fn typed<T: Code>(
         book: Codebook<'_>,
         rotation: Option<Rotation<'_>>,
         vectors: Vectors<'_>,
+        task: &Task,
     ) -> Result<Codes<'static>> {
         let len = size(&[vectors.len(), book.m], "the codes")?;
         let mut codes = filled(len, T::default(), "the codes")?;
-        book.encode_into(rotation, vectors, &mut codes, &Task::new())?;
+        book.encode_into(rotation, vectors, &mut codes, task)?;
         Codes::new(codes, book.m, book.ks)
     }
-    with_width!(book.ks, T, typed::<T>(book, rotation, vectors))
+    with_width!(book.ks, T, typed::<T>(book, rotation, vectors, task))
 }
 
 pub(crate) fn decode(

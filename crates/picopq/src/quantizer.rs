@@ -1,10 +1,13 @@
 //! A model of either kind, for what works with both.
 
-use crate::error::{Result, collected};
+use crate::codes::Codes;
+use crate::error::{Result, copied};
 use crate::linalg::Rotation;
 use crate::metric::Metric;
 use crate::opq::Opq;
-use crate::pq::{Codebook, Pq};
+use crate::pq::{self, Codebook, Pq};
+use crate::threads::Task;
+use crate::vectors::Vectors;
 
 /// A trained model: what makes codes of vectors and tables of queries.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,13 +61,19 @@ impl Quantizer {
         }
     }
 
-    /// A copy, where there is memory for it.
-    pub(crate) fn copied(&self) -> Result<Self> {
-        let copy = |values: &[f32]| collected(values.iter().copied(), values.len(), "the model");
-        let book = self.codebook();
-        let (m, ks, ds) = (book.m(), book.ks(), book.ds());
-        let pq = Pq::from_codewords(copy(book.codewords())?, m, ks, ds, self.metric())?;
-        Self::new(pq, self.rotation().map(|rotation| copy(rotation.matrix())).transpose()?)
+    /// Codes of vectors, shape `(n, dim)`, in the narrowest integer. Cost: that of
+    /// [`Codebook::encode_into`].
+    ///
+    /// # Errors
+    /// As [`Codebook::encode_into`], and [`crate::Error::OutOfMemory`].
+    pub fn encode(&self, vectors: Vectors<'_>, task: &Task) -> Result<Codes<'static>> {
+        pq::encode(self.codebook(), self.rotation(), vectors, task)
+    }
+
+    /// A copy, or [`crate::Error::OutOfMemory`].
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let rotation = self.rotation().map(|rotation| copied(rotation.matrix(), "the rotation"));
+        Self::new(self.pq().copy()?, rotation.transpose()?)
     }
 
     pub(crate) fn new(pq: Pq, rotation: Option<Vec<f32>>) -> Result<Self> {

@@ -19,7 +19,7 @@ use picopq::{Error, Filter, Metric, Result, Task, Vectors};
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Fewer cases than this are a mistake in the test.
-const CASES: usize = 20_000;
+const CASES: usize = 400_000;
 /// Files up to this length are changed at every byte; longer ones at both ends, and here and there.
 const SMALL: usize = 1200;
 /// What may be allocated beyond the size of a file.

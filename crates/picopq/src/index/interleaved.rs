@@ -8,7 +8,7 @@ use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
 use crate::best::Collect;
-use crate::error::{Result, filled, with_capacity};
+use crate::error::{Result, copied, filled, with_capacity};
 use crate::kernels::{BLOCK, BYTE, Entry, Kernels, LANES};
 use crate::threads::Task;
 
@@ -28,9 +28,7 @@ impl Batch {
         let ks = seekers.first().map_or(1, |seeker| seeker.keys().len() / m);
         let mut queries = with_capacity(seekers.len(), "the bounds")?;
         for seeker in seekers {
-            let mut keys = with_capacity(seeker.keys().len(), "the bounds")?;
-            keys.extend_from_slice(seeker.keys());
-            queries.push(Bound::new(keys, ks));
+            queries.push(Bound::new(copied(seeker.keys(), "the bounds")?, ks));
         }
         // A lane without a query passes nothing.
         let tables = filled(m, [[u8::MAX; LANES]; BYTE], "the interleaved tables")?;

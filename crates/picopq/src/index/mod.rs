@@ -360,13 +360,16 @@ impl Index {
             task.check()?;
             found.clear();
             places.clear();
-            let mut take = |row: usize, id: i64| {
+            let mut take = |row: usize, id: i64| -> Result<()> {
                 let from = wanted.partition_point(|&at| ids[at] < id);
                 for &at in wanted[from..].iter().take_while(|&&at| ids[at] == id) {
+                    reserve(&mut found, 1, "the rows of the ids")?;
+                    reserve(&mut places, 1, "the rows of the ids")?;
                     found.push(row as u32);
                     places.push(at);
                     missing[at] = false;
                 }
+                Ok(())
             };
             match segment.ids() {
                 Ids::From(first) => {
@@ -376,9 +379,11 @@ impl Index {
                     let mut here: Vec<i64> = with_capacity(to - from, "the ids")?;
                     here.extend(wanted[from..to].iter().map(|&at| ids[at]));
                     here.dedup();
-                    here.into_iter().for_each(|id| take((id - first) as usize, id));
+                    here.into_iter().try_for_each(|id| take((id - first) as usize, id))?;
                 }
-                Ids::Each(each) => each.iter().enumerate().for_each(|(row, &id)| take(row, id)),
+                Ids::Each(each) => {
+                    each.iter().enumerate().try_for_each(|(row, &id)| take(row, id))?;
+                }
             }
             let mut decoded = filled(found.len() * book.dim(), 0.0, "the vectors")?;
             let codes = segment.codes(&found, book.ks())?;

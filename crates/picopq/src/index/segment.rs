@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::layout::{Layout, columns, plane, row_of_columns, row_of_plane};
 use crate::codes::{Code, CodeData, Codes};
-use crate::error::{Result, with_capacity};
+use crate::error::{Result, copied, with_capacity};
 use crate::kernels::{BLOCK, COLUMNS, NIBBLES};
 use crate::table::Scan;
 
@@ -201,10 +201,6 @@ fn owned<T: Copy>(codes: Cow<'_, [T]>) -> Result<Vec<T>> {
     match codes {
         // A segment keeps no spare room.
         Cow::Owned(codes) if codes.len() == codes.capacity() => Ok(codes),
-        codes => {
-            let mut own = with_capacity(codes.len(), "the codes")?;
-            own.extend_from_slice(&codes);
-            Ok(own)
-        }
+        codes => copied(&codes, "the codes"),
     }
 }

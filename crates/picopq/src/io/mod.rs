@@ -79,7 +79,7 @@ impl Stored {
         let (ids, codes) = index.rows()?;
         let counted = ids.iter().enumerate().all(|(row, &id)| row as i64 == id);
         Ok(Self {
-            model: index.quantizer().copied()?,
+            model: index.quantizer().copy()?,
             codes: Some(codes),
             ids: (!counted).then_some(ids),
             scan: Scan::Rows,

@@ -58,15 +58,10 @@ impl<'a> Sink<'a> {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
             seam(Operation::Create)?;
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".picopq-");
-            #[cfg(unix)]
-            {
-                // As an ordinary new file; the process's mask applies.
-                use std::os::unix::fs::PermissionsExt;
-                builder.permissions(std::fs::Permissions::from_mode(0o666));
-            }
-            builder.tempfile_in(folder(path))
+            // As an ordinary new file: the process's mask applies, errors have their number.
+            tempfile::Builder::new().prefix(".picopq-").make_in(folder(path), |temporary| {
+                File::options().write(true).create_new(true).open(temporary)
+            })
         };
         let temporary = create().map_err(|error| io_error(&name, &error))?;
         let target = Target::File { temporary, path: path.to_path_buf() };
@@ -123,7 +118,7 @@ impl<'a> Sink<'a> {
             return Ok(());
         }
         let written = (self.seam)(Operation::Write).and_then(|()| match &mut self.target {
-            Target::File { temporary, .. } => temporary.write_all(&self.buffer),
+            Target::File { temporary, .. } => temporary.as_file_mut().write_all(&self.buffer),
             Target::Stream(stream) => stream.write_all(&self.buffer),
         });
         written.map_err(|error| io_error(&self.name, &error))?;
@@ -139,8 +134,9 @@ impl<'a> Sink<'a> {
         };
         let mut patch = || {
             (self.seam)(Operation::Write)?;
-            temporary.seek(SeekFrom::Start(0))?;
-            temporary.write_all(bytes)
+            let file = temporary.as_file_mut();
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(bytes)
         };
         patch().map_err(|error| io_error(&self.name, &error))
     }
