@@ -234,7 +234,7 @@ fn signed(bytes: &[u8]) -> Option<Vec<u8>> {
 /// Whether these bytes are whole files of fewer rows.
 fn fewer_rows(sample: &Sample, len: usize) -> bool {
     let vecs = matches!(sample.reader, Reader::Rows(Format::Fvecs | Format::Bvecs | Format::Ivecs));
-    vecs && len % (sample.bytes.len() / 5) == 0
+    vecs && len.is_multiple_of(sample.bytes.len() / 5)
 }
 
 #[derive(Default)]
