@@ -9,7 +9,7 @@ CARGO_FLAGS := --release --locked
 UNTIMED := --lib --test errors --test io --test opq --test properties --test threads
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python lint format bench bench-stream counts clean
+.PHONY: help build demo test test-rust test-python lint format bench bench-stream counts soak deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,19 @@ bench-stream: build ## encode a file larger than memory, beside a script over Fa
 counts: ## count the instructions of encode and fit per vector, with valgrind
 	cargo build $(CARGO_FLAGS) --package picopq --example counts
 	$(PYTHON) bench/counts.py
+
+FUZZ_TARGETS := own faiss rows search
+SECONDS ?= 60
+
+soak: build ## fuzz for SECONDS each, more random cases, processes (nightly Rust, cargo-fuzz)
+	mkdir -p fuzz/corpus/faiss && cp crates/picopq/tests/data/*.faiss fuzz/corpus/faiss
+	set -e; for target in $(FUZZ_TARGETS); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS) -malloc_limit_mb=1024; done
+	PROPTEST_CASES=2000 timeout 1800 cargo test $(CARGO_FLAGS) --package picopq --lib --test properties
+	cd python && for round in 1 2 3; do ../$(BIN)/python -m pytest tests/test_processes.py || exit 1; done
+
+deny: ## licences and sources of dependencies (cargo-deny); ADVISORIES=1 asks for advisories
+	cargo deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)
 
 clean: ## remove everything that was built
 	cargo clean

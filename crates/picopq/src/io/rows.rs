@@ -471,7 +471,7 @@ impl<'a> RowWriter<'a> {
     /// [`Error::OutOfRange`] if `dim` is 0 or too large for the format, [`Error::Unsupported`] for
     /// a type that it does not hold, [`Error::Io`].
     pub fn create(path: &Path, format: Format, dtype: Dtype, dim: usize) -> Result<Self> {
-        Self::new(Sink::create(path)?, format, dtype, dim, None)
+        Self::to(Sink::create(path)?, format, dtype, dim, None)
     }
 
     /// A stream, such as standard output. `rows` is needed by formats that tell it first.
@@ -486,10 +486,10 @@ impl<'a> RowWriter<'a> {
         dim: usize,
         rows: Option<u64>,
     ) -> Result<Self> {
-        Self::new(Sink::stream(stream, name), format, dtype, dim, rows)
+        Self::to(Sink::stream(stream, name), format, dtype, dim, rows)
     }
 
-    fn new(
+    pub(crate) fn to(
         mut sink: Sink<'a>,
         format: Format,
         dtype: Dtype,

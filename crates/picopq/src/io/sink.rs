@@ -174,41 +174,101 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::io::{Dtype, Format, RowWriter, Scan, Stored, faiss, safetensors};
+    use crate::{Codes, Metric, Opq, Pq, Quantizer};
 
-    /// Saves 3 buffers' worth over an old file, where operation `broken` fails; the operations seen.
-    fn save(path: &Path, broken: usize) -> (Result<()>, Vec<Operation>) {
+    /// Writes a whole file into a sink.
+    type Write<'w> = Box<dyn Fn(Sink<'_>) -> Result<()> + 'w>;
+
+    /// Saves over an old file, where operation `broken` fails; the operations seen.
+    fn save(path: &Path, write: &Write<'_>, broken: usize) -> (Result<()>, Vec<Operation>) {
         let mut seen = Vec::new();
         let seam: Seam<'_> = Box::new(|operation| {
             seen.push(operation);
             if seen.len() == broken + 1 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         });
-        let result = (|| {
-            let mut sink = Sink::create_through(path, seam)?;
-            sink.numbers(&vec![7_u32; 3 * BUFFER / 4 - 5], &Task::new())?;
-            sink.finish()
-        })();
+        let result = Sink::create_through(path, seam).and_then(write);
         (result, seen)
+    }
+
+    /// Everything there is to save, of some buffers' length where it can be.
+    fn writers() -> Vec<(&'static str, Write<'static>)> {
+        let task = Task::new;
+        let numbers = move |mut sink: Sink<'_>| {
+            sink.numbers(&vec![7_u32; 3 * BUFFER / 4 - 5], &task())?;
+            sink.finish()
+        };
+        let mut all: Vec<(&'static str, Write<'static>)> = vec![("numbers", Box::new(numbers))];
+        let pq = |ks| Pq::from_codewords(vec![0.5; 8 * ks], 8, ks, 1, Metric::L2).unwrap();
+        let identity = (0..64).map(|at| if at % 9 == 0 { 1.0 } else { 0.0 }).collect();
+        let opq = Opq::from_parts(pq(16), identity).unwrap();
+        let codes = Codes::new(vec![3_u8; 8 * BUFFER / 4], 8, 16).unwrap();
+        let ids: Vec<i64> = (0..codes.len() as i64).map(|id| 2 * id).collect();
+        let index = |model: Quantizer, scan| Stored {
+            model,
+            codes: Some(codes.clone()),
+            ids: Some(ids.clone()),
+            scan,
+        };
+        for (own, for_faiss, stored) in [
+            ("a PQ", "a PQ for Faiss", Stored::model(pq(1 << 14))),
+            ("an OPQ", "an OPQ for Faiss", Stored::model(opq.clone())),
+            ("an index", "an index for Faiss", index(pq(16).into(), Scan::Rows)),
+            ("a rotated index", "one for Faiss", index(opq.into(), Scan::Fast { block: 64 })),
+        ] {
+            let twin = stored.clone();
+            let write = move |mut sink: Sink<'_>| {
+                safetensors::write(&stored, &mut sink, &task())?;
+                sink.finish()
+            };
+            all.push((own, Box::new(write)));
+            let write = move |mut sink: Sink<'_>| {
+                faiss::write(&twin, &mut sink, &task())?;
+                sink.finish()
+            };
+            all.push((for_faiss, Box::new(write)));
+        }
+        for (name, format) in
+            [("npy", Format::Npy), ("fbin", Format::Fbin), ("fvecs", Format::Fvecs)]
+        {
+            let write = move |sink: Sink<'_>| {
+                let mut rows = RowWriter::to(sink, format, Dtype::F32, 3, None)?;
+                rows.write(&vec![1.5_f32; 3 * BUFFER / 8])?;
+                rows.write(&vec![2.5_f32; 3 * BUFFER / 8])?;
+                rows.finish()
+            };
+            all.push((name, Box::new(write)));
+        }
+        all
     }
 
     #[test]
     fn whatever_fails_the_old_file_or_the_new_one_is_there_alone() {
+        use Operation::{Create, Rename, Sync, SyncFolder, Write};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
-        let (whole, operations) = save(&path, usize::MAX);
-        whole.unwrap();
-        use Operation::{Create, Rename, Sync, SyncFolder, Write};
-        assert_eq!(operations, [Create, Write, Write, Write, Sync, Rename, SyncFolder]);
-        let new = fs::read(&path).unwrap();
-        assert_eq!(new.len(), 3 * BUFFER - 20);
-        for broken in 0..operations.len() {
-            fs::write(&path, "old").unwrap();
-            let (result, _) = save(&path, broken);
-            let kind = io::ErrorKind::StorageFull;
-            assert!(matches!(result, Err(Error::Io { kind: found, .. }) if found == kind));
-            let renamed = operations[broken] == SyncFolder;
-            let wanted = if renamed { &new[..] } else { b"old" };
-            assert_eq!(fs::read(&path).unwrap(), wanted, "operation {broken}");
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "operation {broken}");
+        let mut faults = 0;
+        for (name, write) in writers() {
+            let (whole, operations) = save(&path, &write, usize::MAX);
+            whole.unwrap();
+            assert_eq!(operations[0], Create);
+            assert_eq!(operations[operations.len() - 3..], [Sync, Rename, SyncFolder], "{name}");
+            let writes = &operations[1..operations.len() - 3];
+            assert!(writes.iter().all(|&operation| operation == Write) && !writes.is_empty());
+            let new = fs::read(&path).unwrap();
+            for broken in 0..operations.len() {
+                fs::write(&path, "old").unwrap();
+                let (result, _) = save(&path, &write, broken);
+                let kind = io::ErrorKind::StorageFull;
+                assert!(matches!(result, Err(Error::Io { kind: found, .. }) if found == kind));
+                let renamed = operations[broken] == SyncFolder;
+                let wanted = if renamed { &new[..] } else { b"old" };
+                assert!(fs::read(&path).unwrap() == wanted, "{name}, operation {broken}");
+                let alone = fs::read_dir(folder.path()).unwrap().count() == 1;
+                assert!(alone, "{name}, operation {broken}");
+                faults += 1;
+            }
         }
+        assert!(faults > 80, "{faults} faults");
     }
 }

@@ -1,0 +1,13 @@
+//! picopq's own files.
+#![no_main]
+
+use picopq::Task;
+use picopq::io::Stored;
+
+mod used;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Ok(stored) = Stored::from_bytes(bytes, &Task::new()) {
+        used::stored(stored);
+    }
+});
