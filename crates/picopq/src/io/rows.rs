@@ -9,7 +9,7 @@ use std::path::Path;
 use half::f16;
 
 use super::sink::Sink;
-use super::source::{Number, Source, reserve};
+use super::source::{CHUNK, Number, Source, reserve};
 use super::{bin, npy, vecs};
 use crate::error::{Error, Result};
 use crate::threads::Task;
@@ -165,6 +165,9 @@ pub trait RowNumber: Copy + Default + sealed::Sealed {
     fn accepts(dtype: Dtype) -> bool;
     #[doc(hidden)]
     fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<Self>);
+    /// The bytes of `numbers`, if those of a little-endian file of `dtype` are the same.
+    #[doc(hidden)]
+    fn in_place(dtype: Dtype, numbers: &mut [Self]) -> Option<&mut [u8]>;
 }
 
 mod sealed {
@@ -197,6 +200,11 @@ impl RowNumber for f32 {
             Dtype::F64 => convert(bytes, out, |value: f64| value as f32),
         }
     }
+
+    fn in_place(dtype: Dtype, numbers: &mut [Self]) -> Option<&mut [u8]> {
+        let same = cfg!(target_endian = "little") && dtype == Dtype::F32;
+        same.then(|| bytemuck::cast_slice_mut(numbers))
+    }
 }
 
 impl RowNumber for i64 {
@@ -217,6 +225,11 @@ impl RowNumber for i64 {
             Dtype::I64 => convert(bytes, out, |value: i64| value),
             Dtype::F16 | Dtype::F32 | Dtype::F64 => {}
         }
+    }
+
+    fn in_place(dtype: Dtype, numbers: &mut [Self]) -> Option<&mut [u8]> {
+        let same = cfg!(target_endian = "little") && dtype == Dtype::I64;
+        same.then(|| bytemuck::cast_slice_mut(numbers))
     }
 }
 
@@ -310,6 +323,11 @@ impl<'a> RowReader<'a> {
         self.row
     }
 
+    /// Whether reading never waits for someone to write.
+    pub(crate) fn is_file(&self) -> bool {
+        self.source.seekable()
+    }
+
     /// The type of the numbers in the file.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
@@ -325,9 +343,14 @@ impl<'a> RowReader<'a> {
     /// [`Error::Truncated`], [`Error::BadField`] for a row of another dimension,
     /// [`Error::TrailingBytes`], [`Error::OutOfMemory`].
     pub fn read<T: RowNumber>(&mut self, rows: usize, block: &mut Vec<T>) -> Result<usize> {
-        block.clear();
         let dtype = self.dtype();
         let (source, shape) = (&mut self.source, &self.shape);
+        let direct_rows = shape.layout == Layout::Rows
+            && !shape.big_endian
+            && T::in_place(dtype, &mut []).is_some();
+        if !direct_rows {
+            block.clear();
+        }
         if !T::accepts(dtype) {
             return Err(source.unsupported(format!("{dtype:?}"), "integers"));
         }
@@ -335,7 +358,12 @@ impl<'a> RowReader<'a> {
         let rows = left.min(rows as u64) as usize;
         let count = match shape.layout {
             Layout::Rows => {
-                append(source, shape, (shape.dim as u64).saturating_mul(rows as u64), block)?;
+                let count = (shape.dim as u64).saturating_mul(rows as u64);
+                if direct_rows {
+                    direct(source, dtype, count, block)?;
+                } else {
+                    append(source, shape, count, block)?;
+                }
                 rows
             }
             Layout::Columns => {
@@ -385,10 +413,7 @@ fn append<T: RowNumber>(
     let bytes = count.checked_mul(size as u64);
     let mut swapped = Vec::new();
     source.chunks(bytes, "the rows", &Task::new(), |chunk| {
-        let room = out.capacity() - out.len();
-        if room < chunk.len() / size {
-            reserve(out, out.len().max(chunk.len() / size), "a block of rows")?;
-        }
+        make_room(out, chunk.len() / size)?;
         if shape.big_endian {
             swapped.clear();
             reserve(&mut swapped, chunk.len(), "a block of rows")?;
@@ -400,6 +425,40 @@ fn append<T: RowNumber>(
         }
         Ok(())
     })
+}
+
+/// Replaces `out` by `count` numbers that need no conversion. What it held is overwritten, not
+/// cleared: the memory is written once.
+fn direct<T: RowNumber>(
+    source: &mut Source<'_>,
+    dtype: Dtype,
+    count: u64,
+    out: &mut Vec<T>,
+) -> Result<()> {
+    let bytes = source.need(count.checked_mul(dtype.size() as u64), "the rows")?;
+    source.read_ahead(bytes);
+    let mut at = 0;
+    while (at as u64) < count {
+        let next = (count - at as u64).min((CHUNK / dtype.size()) as u64) as usize;
+        if out.len() < at + next {
+            out.truncate(at);
+            make_room(out, next)?;
+            out.resize(at + next, T::default());
+        }
+        if let Some(bytes) = T::in_place(dtype, &mut out[at..at + next]) {
+            source.exact(bytes, "the rows")?;
+        }
+        at += next;
+    }
+    out.truncate(at);
+    Ok(())
+}
+
+fn make_room<T>(out: &mut Vec<T>, more: usize) -> Result<()> {
+    if out.capacity() - out.len() < more {
+        reserve(out, out.len().max(more), "a block of rows")?;
+    }
+    Ok(())
 }
 
 fn columns<T: RowNumber>(
