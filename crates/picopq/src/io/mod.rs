@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! rows    .npy  fvecs bvecs ivecs  fbin u8bin i8bin ibin   RowReader, RowWriter: in blocks
+//!         .parquet                                         RowReader (with the feature `parquet`)
 //! models  safetensors with checksums  |  Faiss                      Stored: load, save, read_faiss, write_faiss
 //! ```
 //! Nothing from a file is believed: sizes are compared with the bytes that are there before anything
@@ -12,6 +13,8 @@
 mod bin;
 mod faiss;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod rows;
 mod safetensors;
 mod sink;

@@ -34,6 +34,9 @@ pub enum Format {
     I8bin,
     /// Number of rows and dimension (u32 each), then i32.
     Ibin,
+    /// A column of a Parquet table, of numbers or of lists of equally many; read with the feature
+    /// `parquet`, not written.
+    Parquet,
 }
 
 impl Format {
@@ -52,11 +55,12 @@ impl Format {
             "u8bin" => Self::U8bin,
             "i8bin" => Self::I8bin,
             "ibin" => Self::Ibin,
+            "parquet" => Self::Parquet,
             other => {
                 return Err(Error::Unsupported {
                     file: path.display().to_string(),
                     what: format!("the extension {other:?}"),
-                    wanted: "npy, fvecs, bvecs, ivecs, fbin, u8bin, i8bin or ibin",
+                    wanted: "npy, fvecs, bvecs, ivecs, fbin, u8bin, i8bin, ibin or parquet",
                 });
             }
         })
@@ -248,6 +252,8 @@ impl RowNumber for i64 {
 pub struct RowReader<'a> {
     source: Source<'a>,
     shape: Shape,
+    /// Of a table.
+    column: Option<String>,
     /// Rows read.
     row: u64,
 }
@@ -268,7 +274,40 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`RowReader::open`].
     pub fn open_as(path: &Path, format: Format) -> Result<Self> {
-        Self::new(Source::open(path)?, format)
+        Self::open_column(path, format, None)
+    }
+
+    /// Opens a file of a given format and, of a Parquet table, the column of that name; without a
+    /// name, the only column of lists, or else the only one of numbers.
+    ///
+    /// # Errors
+    /// As [`RowReader::open`]; of a Parquet table [`Error::Unsupported`] where no column, or not a
+    /// single one, is meant, [`Error::Undecodable`], and here or while it is read [`Error::BadRow`]
+    /// for a row with nulls or of another length than the first.
+    pub fn open_column(path: &Path, format: Format, column: Option<&str>) -> Result<Self> {
+        if format == Format::Parquet {
+            return Self::parquet(path, column);
+        }
+        let source = Source::open(path)?;
+        match column {
+            None => Self::new(source, format),
+            Some(name) => {
+                Err(source.unsupported(format!("column {name:?}"), "no name of a column"))
+            }
+        }
+    }
+
+    #[cfg(feature = "parquet")]
+    fn parquet(path: &Path, column: Option<&str>) -> Result<Self> {
+        let (source, shape, column) = super::parquet::open(path, column)?;
+        shape.check(&source)?;
+        Ok(Self { source, shape, column: Some(column), row: 0 })
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn parquet(path: &Path, _: Option<&str>) -> Result<Self> {
+        let (file, what) = (path.display().to_string(), "Parquet".to_string());
+        Err(Error::Unsupported { file, what, wanted: "picopq with its feature `parquet`" })
     }
 
     /// Reads from a stream, such as standard input; `name` stands for it in errors. Sizes are
@@ -290,6 +329,9 @@ impl<'a> RowReader<'a> {
 
     fn new(mut source: Source<'a>, format: Format) -> Result<Self> {
         let shape = match format {
+            Format::Parquet => {
+                return Err(source.unsupported("Parquet from a stream", "the path of a file"));
+            }
             Format::Npy => npy::read_header(&mut source)?,
             Format::Fvecs | Format::Bvecs | Format::Ivecs => {
                 vecs::read_shape(&mut source, format.dtype().unwrap_or(Dtype::F32))?
@@ -302,7 +344,7 @@ impl<'a> RowReader<'a> {
         if shape.layout == Layout::Columns && !source.seekable() {
             return Err(source.unsupported("column order from a stream", "a file, or row order"));
         }
-        Ok(Self { source, shape, row: 0 })
+        Ok(Self { source, shape, column: None, row: 0 })
     }
 
     /// Numbers in a row; 0 for a file without rows that does not tell.
@@ -321,6 +363,12 @@ impl<'a> RowReader<'a> {
     #[must_use]
     pub fn row(&self) -> u64 {
         self.row
+    }
+
+    /// The name of the column that is read, of a table.
+    #[must_use]
+    pub fn column(&self) -> Option<&str> {
+        self.column.as_deref()
     }
 
     /// Whether reading never waits for someone to write.
@@ -561,6 +609,7 @@ impl<'a> RowWriter<'a> {
         }
         let holds = match format {
             Format::Npy => true,
+            Format::Parquet => false,
             _ => format.dtype() == Some(dtype),
         };
         if !holds {

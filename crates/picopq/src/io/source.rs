@@ -126,6 +126,12 @@ impl<'a> Source<'a> {
         Self::new(Raw::Memory(Cursor::new(bytes)), name.to_string(), len)
     }
 
+    /// Bytes that a decoder makes of a file, so many if the file says the truth.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn decoded(stream: impl Read + Send + 'a, name: &str, len: u64) -> Self {
+        Self::new(Raw::Stream(Box::new(stream)), name.to_string(), Some(len))
+    }
+
     fn new(raw: Raw<'a>, file: String, len: Option<u64>) -> Self {
         let inner = BufReader::with_capacity(AHEAD, raw);
         Self { inner, file, offset: 0, len, ahead: Vec::new(), buffer: Vec::new() }
@@ -318,5 +324,9 @@ pub(crate) fn reserve<T>(out: &mut Vec<T>, more: usize, what: &'static str) -> R
 }
 
 pub(crate) fn io_error(file: &str, error: &io::Error) -> Error {
+    // A decoder's own errors pass through.
+    if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return own.clone();
+    }
     Error::Io { file: file.to_string(), kind: error.kind(), code: error.raw_os_error() }
 }

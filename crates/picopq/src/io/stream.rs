@@ -458,7 +458,7 @@ const MAGIC: &[u8; 8] = b"picopart";
 const CHECKPOINT: usize = 8 + FINGERPRINT + 8 + 4;
 const FINGERPRINT: usize = 30;
 
-/// What the codes depend on: the model, the shape of the input, the kernels.
+/// What the codes depend on: the model, the shape of the input and its column, the kernels.
 fn fingerprint(model: &Quantizer, reader: &RowReader<'_>) -> Result<Vec<u8>> {
     let book = model.codebook();
     let mut crc = crc32fast::Hasher::new();
@@ -469,6 +469,7 @@ fn fingerprint(model: &Quantizer, reader: &RowReader<'_>) -> Result<Vec<u8>> {
         values.iter().for_each(|value| value.push_le(&mut bytes));
         crc.update(&bytes);
     }
+    crc.update(reader.column().unwrap_or_default().as_bytes());
     let mut out = crc.finalize().to_le_bytes().to_vec();
     out.extend((book.m() as u64).to_le_bytes());
     out.extend((book.ks() as u64).to_le_bytes());
