@@ -176,7 +176,7 @@ def distortion(
 
 def save(
     path: str | PathLike[str],
-    kind: str,  # "picopq" or "faiss"
+    kind: str,  # "picopq", "faiss" or "faiss_id_map2"
     metric: str,
     codewords: F32,
     rotation: F32 | None = None,

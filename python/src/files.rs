@@ -46,7 +46,6 @@ pub(crate) fn save<'py>(
     let rotation = rotation.as_ref().map(|rotation| rotation.as_slice()).transpose()?;
     let codes = codes.as_ref().map(AnyCodes::raw).transpose()?;
     let ids = ids.as_ref().map(|ids| ids.as_slice()).transpose()?;
-    let faiss = kind == "faiss";
     run(py, UNKNOWN, Listeners::default(), |task| {
         let pq = Pq::from_codewords(copied(codewords, "the codewords")?, m, ks, ds, metric)?;
         let model = match rotation {
@@ -57,7 +56,11 @@ pub(crate) fn save<'py>(
         let scan = if block == 0 { Scan::Rows } else { Scan::Fast { block } };
         let ids = ids.map(|ids| copied(ids, "the ids")).transpose()?;
         let stored = Stored { model, codes, ids, scan };
-        if faiss { stored.write_faiss(&path, task) } else { stored.save(&path, task) }
+        match kind {
+            "faiss" => stored.write_faiss(&path, task),
+            "faiss_id_map2" => stored.write_faiss_id_map2(&path, task),
+            _ => stored.save(&path, task),
+        }
     })
 }
 

@@ -167,9 +167,22 @@ impl Stored {
     /// # Errors
     /// As [`Stored::save`]; [`Error::Unsupported`] for more than 2^24 codewords.
     pub fn write_faiss(&self, path: &Path, task: &Task) -> Result<()> {
+        self.write_mapped(faiss::ID_MAP, path, task)
+    }
+
+    /// As [`Stored::write_faiss`], but ids stand in an `IndexIDMap2`, in which Faiss finds rows by
+    /// them. Both kinds hold the same, so which one was read is not remembered.
+    ///
+    /// # Errors
+    /// As [`Stored::write_faiss`].
+    pub fn write_faiss_id_map2(&self, path: &Path, task: &Task) -> Result<()> {
+        self.write_mapped(faiss::ID_MAP2, path, task)
+    }
+
+    fn write_mapped(&self, map: &[u8; 4], path: &Path, task: &Task) -> Result<()> {
         self.check()?;
         let mut sink = Sink::create(path)?;
-        faiss::write(self, &mut sink, task)?;
+        faiss::write(self, map, &mut sink, task)?;
         sink.finish()
     }
 
