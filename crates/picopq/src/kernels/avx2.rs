@@ -69,6 +69,104 @@ fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, ou
     }
 }
 
+pub(super) fn nearest_among(
+    _proof: Kernels,
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    out: &mut Nearest,
+) {
+    // SAFETY: as in `nearest`.
+    unsafe {
+        if panel.differences() {
+            among_in_tile::<true>(panel, numbers, tile, out);
+        } else {
+            among_in_tile::<false>(panel, numbers, tile, out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn among_in_tile<const DIFFERENCES: bool>(
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    out: &mut Nearest,
+) {
+    for first in (0..TILE).step_by(GROUP * LANES) {
+        let mut best = Best {
+            distances: [_mm256_castps_si256(_mm256_set1_ps(f32::INFINITY)); GROUP],
+            codes: [_mm256_setzero_si256(); GROUP],
+        };
+        let (fours, rest) = numbers.as_chunks::<4>();
+        for four in fours {
+            best.measure::<DIFFERENCES, 4>(panel, four, tile, first);
+        }
+        for &one in rest {
+            best.measure::<DIFFERENCES, 1>(panel, &[one], tile, first);
+        }
+        for g in 0..GROUP {
+            let lanes = first + g * LANES;
+            store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best.distances[g]));
+            store_integers(&mut out.codes[lanes..][..LANES], best.codes[g]);
+        }
+    }
+}
+
+/// The least distances of a group of rows so far, and whose they are.
+struct Best {
+    distances: [__m256i; GROUP],
+    codes: [__m256i; GROUP],
+}
+
+impl Best {
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn measure<const DIFFERENCES: bool, const N: usize>(
+        &mut self,
+        panel: &Panel,
+        numbers: &[u32; N],
+        tile: TileRef<'_>,
+        first: usize,
+    ) {
+        let ds = panel.ds;
+        let mut rows = [&panel.rows[..ds]; N];
+        for j in 0..N {
+            rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
+        }
+        let mut sums = [[_mm256_setzero_ps(); GROUP]; N];
+        if !DIFFERENCES {
+            for j in 0..N {
+                let norm = _mm256_set1_ps(panel.norms[numbers[j] as usize]);
+                for g in 0..GROUP {
+                    let of_rows = load8(&tile.norms[first + g * LANES..][..LANES]);
+                    sums[j][g] = _mm256_add_ps(of_rows, norm);
+                }
+            }
+        }
+        for (d, x) in tile.lanes.chunks_exact(TILE).enumerate() {
+            let x: [__m256; GROUP] =
+                std::array::from_fn(|g| load8(&x[first + g * LANES..][..LANES]));
+            for j in 0..N {
+                let weight = _mm256_set1_ps(rows[j][d]);
+                for g in 0..GROUP {
+                    sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
+                }
+            }
+        }
+        for j in 0..N {
+            let code = _mm256_set1_epi32(numbers[j] as i32);
+            for g in 0..GROUP {
+                let sum = _mm256_castps_si256(sums[j][g]);
+                let sum = _mm256_max_epi32(sum, _mm256_setzero_si256());
+                let closer = _mm256_cmpgt_epi32(self.distances[g], sum);
+                self.distances[g] = _mm256_min_epi32(self.distances[g], sum);
+                self.codes[g] = _mm256_blendv_epi8(self.codes[g], code, closer);
+            }
+        }
+    }
+}
+
 /// The least of four codewords' squared distances, as integers, for each row of the group.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
