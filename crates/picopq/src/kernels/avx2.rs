@@ -280,7 +280,14 @@ fn load_rows(rows: &[f32], places: Places, centre: &[f32], lanes: &mut [f32], no
             take(d + j, column);
         }
     }
-    for d in ds / 4 * 4..ds {
+    let mut d = ds / 4 * 4;
+    if ds - d >= 2 {
+        let [even, odd] = two_columns(rows, places, d);
+        take(d, even);
+        take(d + 1, odd);
+        d += 2;
+    }
+    if d < ds {
         take(d, one_column(rows, places, d));
     }
     store(norms, sums);
@@ -310,6 +317,20 @@ fn transposed(a: __m256, b: __m256, c: __m256, e: __m256) -> [__m256; 4] {
         _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, ce_high),
         _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, ce_high),
     ]
+}
+
+/// Columns d and d + 1 of eight rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two_columns(rows: &[f32], places: Places, d: usize) -> [__m256; 2] {
+    // Rows r and r + 4 in the halves of a register, as in `four_columns`.
+    let pair = |row: usize| {
+        let low = load2(&rows[places[row] + d..]);
+        _mm256_set_m128(load2(&rows[places[row + 4] + d..]), low)
+    };
+    let low = _mm256_unpacklo_ps(pair(0), pair(1));
+    let high = _mm256_unpacklo_ps(pair(2), pair(3));
+    [_mm256_shuffle_ps::<0b01_00_01_00>(low, high), _mm256_shuffle_ps::<0b11_10_11_10>(low, high)]
 }
 
 /// Column d of eight rows.
@@ -393,6 +414,15 @@ fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
         }
         store(out, sums);
     }
+}
+
+/// Two floats and two zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load2(values: &[f32]) -> __m128 {
+    assert!(values.len() >= 2);
+    // SAFETY: two floats are readable, because of the assertion above; the load needs no alignment.
+    unsafe { _mm_castsi128_ps(_mm_loadl_epi64(values.as_ptr().cast())) }
 }
 
 #[inline]

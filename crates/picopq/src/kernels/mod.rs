@@ -37,6 +37,17 @@ pub(crate) const CHUNK: usize = 8;
 /// small against the distances themselves.
 const MAX_DIFFERENCE_DIM: usize = 4;
 
+/// The numbers of so few codewords that [`Kernels::nearest_among`] is faster with all of them.
+const ALL_OF_FEW: [u32; 32] = {
+    let mut numbers = [0; 32];
+    let mut k = 0;
+    while k < numbers.len() {
+        numbers[k] = k as u32;
+        k += 1;
+    }
+    numbers
+};
+
 /// The kernels in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,6 +129,9 @@ impl Kernels {
     /// its squared distance.
     pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        if let Some(numbers) = ALL_OF_FEW.get(..panel.rows.len() / panel.ds) {
+            return self.nearest_among(panel, numbers, tile, out);
+        }
         match self.0 {
             InstructionSet::Scalar => scalar::nearest(panel, tile, out),
             #[cfg(target_arch = "x86_64")]
