@@ -3,7 +3,7 @@
 //! ```text
 //! repeat:  assign   each row to its nearest codeword (ties to the lowest index)
 //!          update   each codeword to the mean of its rows; a codeword without rows stays
-//! then, if any codeword has no rows, as many steps again, each of which first moves such
+//! then, if any codeword has no rows, half as many steps again, each of which first moves such
 //! codewords into the clusters of largest error
 //! ```
 //! The first part follows nanopq's trajectory whatever the data; no later step raises the error,
@@ -61,7 +61,7 @@ pub(crate) fn train(
     };
     let mut losses = Vec::new();
     let (mut arrange, mut empty) = (1, 0);
-    let (mut plain, mut repairs) = (iterations, iterations);
+    let (mut plain, mut repairs) = (iterations, iterations.div_ceil(2));
     loop {
         let search = Search::new(&points, &codewords, kernels)?;
         assign(&mut points, &search, &mut state, task)?;
