@@ -73,6 +73,104 @@ fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, ou
     }
 }
 
+pub(super) fn nearest_among(
+    _proof: Kernels,
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    out: &mut Nearest,
+) {
+    // SAFETY: as in `nearest`.
+    unsafe {
+        if panel.differences() {
+            among_in_tile::<true>(panel, numbers, tile, out);
+        } else {
+            among_in_tile::<false>(panel, numbers, tile, out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn among_in_tile<const DIFFERENCES: bool>(
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    out: &mut Nearest,
+) {
+    let mut best = Best {
+        distances: [_mm512_castps_si512(_mm512_set1_ps(f32::INFINITY)); GROUP],
+        codes: [_mm512_setzero_si512(); GROUP],
+    };
+    let (eights, rest) = numbers.as_chunks::<CHUNK>();
+    for eight in eights {
+        best.measure::<DIFFERENCES, CHUNK>(panel, eight, tile);
+    }
+    let (fours, rest) = rest.as_chunks::<4>();
+    for four in fours {
+        best.measure::<DIFFERENCES, 4>(panel, four, tile);
+    }
+    for &one in rest {
+        best.measure::<DIFFERENCES, 1>(panel, &[one], tile);
+    }
+    for g in 0..GROUP {
+        let lanes = g * LANES..(g + 1) * LANES;
+        store(&mut out.distances[lanes.clone()], _mm512_castsi512_ps(best.distances[g]));
+        store_integers(&mut out.codes[lanes], best.codes[g]);
+    }
+}
+
+/// The least distances of a tile's rows so far, and whose they are.
+struct Best {
+    distances: [__m512i; GROUP],
+    codes: [__m512i; GROUP],
+}
+
+impl Best {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    fn measure<const DIFFERENCES: bool, const N: usize>(
+        &mut self,
+        panel: &Panel,
+        numbers: &[u32; N],
+        tile: TileRef<'_>,
+    ) {
+        let ds = panel.ds;
+        let mut rows = [&panel.rows[..ds]; N];
+        for j in 0..N {
+            rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
+        }
+        let mut sums = [[_mm512_setzero_ps(); GROUP]; N];
+        if !DIFFERENCES {
+            for j in 0..N {
+                let norm = _mm512_set1_ps(panel.norms[numbers[j] as usize]);
+                for g in 0..GROUP {
+                    let of_rows = load(&tile.norms[g * LANES..][..LANES]);
+                    sums[j][g] = _mm512_add_ps(of_rows, norm);
+                }
+            }
+        }
+        for (d, x) in tile.lanes.chunks_exact(TILE).enumerate() {
+            let x: [__m512; GROUP] = std::array::from_fn(|g| load(&x[g * LANES..][..LANES]));
+            for j in 0..N {
+                let weight = _mm512_set1_ps(rows[j][d]);
+                for g in 0..GROUP {
+                    sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
+                }
+            }
+        }
+        for j in 0..N {
+            let code = _mm512_set1_epi32(numbers[j] as i32);
+            for g in 0..GROUP {
+                let sum = _mm512_castps_si512(sums[j][g]);
+                let sum = _mm512_max_epi32(sum, _mm512_setzero_si512());
+                let closer = _mm512_cmpgt_epi32_mask(self.distances[g], sum);
+                self.distances[g] = _mm512_min_epi32(self.distances[g], sum);
+                self.codes[g] = _mm512_mask_mov_epi32(self.codes[g], closer, code);
+            }
+        }
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn step<const DIFFERENCES: bool>(x: __m512, weight: __m512, sum: __m512) -> __m512 {
