@@ -23,8 +23,7 @@ fn rows(folder: &Path, name: &str, rows: &[f32]) {
 
 fn write<T: Number>(folder: &Path, name: &str, dim: usize, numbers: &[T]) {
     let path = folder.join(name);
-    let mut writer =
-        RowWriter::create(&path, Format::of(&path).unwrap(), T::DTYPE, dim).unwrap();
+    let mut writer = RowWriter::create(&path, Format::of(&path).unwrap(), T::DTYPE, dim).unwrap();
     writer.write(numbers).unwrap();
     writer.finish().unwrap();
 }
@@ -123,7 +122,7 @@ const TABLE: &[(&str, i32, &str)] = &[
     ("index model.safetensors none.npy -o y.faiss", 0, "0 codes"),
     ("search index.faiss none.npy", 0, "query,rank,id,distance\n"),
     ("train base.npy -o x.safetensors -m 3 --ks 80", 65, "80"),
-    ("train equal.npy -o y.safetensors -m 3 --ks 8", 0, "have no vectors"),
+    ("train equal.npy -o y.safetensors -m 3 --ks 8", 0, "codewords are unused"),
     // k.
     ("search index.faiss base.npy -k 0 --quiet", 0, "query,rank,id,distance\n"),
     ("search index.faiss base.npy -k 100 --quiet", 0, "\n0,79,"),
