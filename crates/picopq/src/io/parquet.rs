@@ -141,6 +141,9 @@ impl Decoder {
         self.bytes.clear();
         self.given = 0;
         while self.left == 0 {
+            if self.values(1).map_err(|error| refused(&self.name, error))? > 0 {
+                return Err(undecodable(&self.name, "a group goes on after its last row".into()));
+            }
             let metadata = self.file.metadata();
             if self.next_group == metadata.num_row_groups() {
                 return Ok(());
