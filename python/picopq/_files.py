@@ -12,7 +12,7 @@ from ._errors import PicoPQError, PicoPQWarning
 
 Path: TypeAlias = str | os.PathLike[str]
 # What docs/format.md describes, or what Faiss writes.
-Kind: TypeAlias = Literal["picopq", "faiss", "faiss_id_map2"]
+Kind: TypeAlias = Literal["picopq"] | Literal["faiss"] | Literal["faiss_id_map2"]
 
 
 class Stored(NamedTuple):
