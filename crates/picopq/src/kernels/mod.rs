@@ -30,6 +30,8 @@ use crate::metric::Metric;
 
 /// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
 pub(crate) const TILE: usize = 48;
+/// Rows of a tile that have a list of codewords to themselves.
+pub(crate) const STRIP: usize = 16;
 /// Codewords that a kernel measures together.
 pub(crate) const CHUNK: usize = 8;
 /// Up to this sub-space dimension distances are summed from differences; above it, from
@@ -130,7 +132,10 @@ impl Kernels {
     pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
         if let Some(numbers) = ALL_OF_FEW.get(..panel.rows.len() / panel.ds) {
-            return self.nearest_among(panel, numbers, tile, out);
+            for strip in 0..TILE / STRIP {
+                self.nearest_among(panel, numbers, tile, strip, out);
+            }
+            return;
         }
         match self.0 {
             InstructionSet::Scalar => scalar::nearest(panel, tile, out),
@@ -145,23 +150,26 @@ impl Kernels {
         }
     }
 
-    /// As [`Kernels::nearest`], bit for bit, among the codewords of these ascending `numbers` alone.
-    /// For short lists: there is no last step per row, but a little more work for each codeword.
+    /// As [`Kernels::nearest`], bit for bit, for one strip of the tile and among the codewords of
+    /// these ascending `numbers` alone. For short lists: there is no last step per row, but a little
+    /// more work for each codeword.
     pub(crate) fn nearest_among(
         self,
         panel: &Panel,
         numbers: &[u32],
         tile: TileRef<'_>,
+        strip: usize,
         out: &mut Nearest,
     ) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        assert!(strip < TILE / STRIP);
         match self.0 {
-            InstructionSet::Scalar => scalar::nearest_among(panel, numbers, tile, out),
+            InstructionSet::Scalar => scalar::nearest_among(panel, numbers, tile, strip, out),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2::nearest_among(self, panel, numbers, tile, out),
+            InstructionSet::Avx2 => avx2::nearest_among(self, panel, numbers, tile, strip, out),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                avx512::nearest_among(self, panel, numbers, tile, out);
+                avx512::nearest_among(self, panel, numbers, tile, strip, out);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
