@@ -29,8 +29,9 @@ test: lint test-rust test-python ## everything that must hold: format, lints, Ru
 
 test-rust: ## Rust unit, integration, documentation and command-line tests, at every level of the kernels
 	cargo test $(CARGO_FLAGS) --package picopq --package picopq-cli
-	PICOPQ_KERNELS=scalar cargo test $(CARGO_FLAGS) --package picopq $(UNTIMED)
-	! grep -qw avx2 /proc/cpuinfo || PICOPQ_KERNELS=avx2 cargo test $(CARGO_FLAGS) --package picopq $(UNTIMED)
+	PICOPQ_KERNELS=scalar cargo test $(CARGO_FLAGS) --package picopq --features parquet $(UNTIMED)
+	! grep -qw avx2 /proc/cpuinfo || \
+		PICOPQ_KERNELS=avx2 cargo test $(CARGO_FLAGS) --package picopq --features parquet $(UNTIMED)
 
 test-python: build ## Python tests, among them the comparison with nanopq and the stub check
 	cd python && ../$(BIN)/python -m pytest
@@ -38,7 +39,7 @@ test-python: build ## Python tests, among them the comparison with nanopq and th
 lint: ## formatting, lints and documentation, warnings as errors
 	cargo fmt --all --check
 	PYO3_PYTHON=$(PYTHON) cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --package picopq --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --package picopq --features parquet --no-deps --quiet
 
 format: ## format the Rust code
 	cargo fmt --all
