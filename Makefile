@@ -66,12 +66,12 @@ soak: build ## fuzz for 300 seconds each, or SECONDS; more random cases, process
 	PROPTEST_CASES=2000 timeout 1800 cargo test $(CARGO_FLAGS) --package picopq --lib --test properties
 	cd python && for round in 1 2 3; do ../$(BIN)/python -m pytest tests/test_processes.py || exit 1; done
 
-coverage: ## lines that the Rust tests run (cargo-llvm-cov, component llvm-tools)
+coverage: ## lines of the library that its Rust tests run (cargo-llvm-cov, component llvm-tools)
 	cargo llvm-cov clean --workspace
-	cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --package picopq-cli
+	cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq
 	PICOPQ_KERNELS=scalar cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq $(UNTIMED)
 	PICOPQ_KERNELS=avx2 cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq $(UNTIMED)
-	cargo llvm-cov report --release --ignore-filename-regex '$(NOT_COVERED)'
+	cargo llvm-cov report --release --ignore-filename-regex 'tests|parity'
 
 deny: ## licences and sources of dependencies (cargo-deny); ADVISORIES=1 asks for advisories
 	cargo deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)
