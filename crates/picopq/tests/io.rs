@@ -183,6 +183,20 @@ fn headers_of_numpy_that_are_refused() {
     }
 }
 
+/// What is no array of plain numbers is named, not called broken.
+#[test]
+fn types_of_numpy_are_named() {
+    for (descr, wanted) in [
+        ("'|O'", "dtype \"|O\""),
+        ("'=f4'", "dtype \"=f4\""),
+        ("[('a', '<f4')]", "dtype \"[('a', '<f4')]\""),
+    ] {
+        let bytes = array(descr, "False", "(4,)", &[0; 16]);
+        let error = RowReader::memory(&bytes, "bytes", Format::Npy).map(drop).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { what, .. } if what == wanted), "{error}");
+    }
+}
+
 /// Rows whose size is claimed and not there: refused at once where the length is known, and without
 /// much memory where it is not.
 #[test]
