@@ -168,6 +168,8 @@ fn headers_of_numpy_that_are_refused() {
         array("'<f4'", "False", "(0, 4611686018427387904)", &[]),
         array("'<f4'", "0", "(2, 2)", &data),
         array("'<f4'", "False", "(2, 2), 'shape': (2, 2)", &data),
+        array("'<f4'", "False", "(2, 2), 'descr': '<f4'", &data),
+        array("'<f4'", "False", "(2, 2), 'fortran_order': False", &data),
         array("'<f4'", "False", "(2, 2), 'more': 1", &data),
         array("__import__('os')", "False", "(2, 2)", &data),
         npy(4, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}", &data),
