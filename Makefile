@@ -29,8 +29,9 @@ test: lint test-rust test-python fuzz ## everything that must hold: format, lint
 
 test-rust: ## Rust unit, integration, documentation and command-line tests, at every level of the kernels
 	cargo test $(CARGO_FLAGS) --package picopq --package picopq-cli
-	PICOPQ_KERNELS=scalar cargo test $(CARGO_FLAGS) --package picopq $(UNTIMED)
-	! grep -qw avx2 /proc/cpuinfo || PICOPQ_KERNELS=avx2 cargo test $(CARGO_FLAGS) --package picopq $(UNTIMED)
+	PICOPQ_KERNELS=scalar cargo test $(CARGO_FLAGS) --package picopq --features parquet $(UNTIMED)
+	! grep -qw avx2 /proc/cpuinfo || \
+		PICOPQ_KERNELS=avx2 cargo test $(CARGO_FLAGS) --package picopq --features parquet $(UNTIMED)
 
 test-python: build ## Python tests, among them the comparison with nanopq and the stub check
 	cd python && ../$(BIN)/python -m pytest
@@ -39,7 +40,7 @@ lint: ## formatting, lints and documentation, warnings as errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	PYO3_PYTHON=$(PYTHON) cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --package picopq --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --package picopq --features parquet --no-deps --quiet
 
 format: ## format the Rust code
 	cargo fmt --all
@@ -68,9 +69,9 @@ soak: build ## fuzz for 300 seconds each, or SECONDS; more random cases, process
 
 coverage: ## lines of the library that its Rust tests run (cargo-llvm-cov, component llvm-tools)
 	cargo llvm-cov clean --workspace
-	cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq
-	PICOPQ_KERNELS=scalar cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq $(UNTIMED)
-	PICOPQ_KERNELS=avx2 cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq $(UNTIMED)
+	cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --features parquet
+	PICOPQ_KERNELS=scalar cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --features parquet $(UNTIMED)
+	PICOPQ_KERNELS=avx2 cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --features parquet $(UNTIMED)
 	cargo llvm-cov report --release --ignore-filename-regex 'tests|parity'
 
 deny: ## licences and sources of dependencies (cargo-deny); ADVISORIES=1 asks for advisories

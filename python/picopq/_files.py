@@ -12,7 +12,7 @@ from ._errors import PicoPQError, PicoPQWarning
 
 Path: TypeAlias = str | os.PathLike[str]
 # What docs/format.md describes, or what Faiss writes.
-Kind: TypeAlias = Literal["picopq"] | Literal["faiss"]
+Kind: TypeAlias = Literal["picopq", "faiss", "faiss_id_map2"]
 
 
 class Stored(NamedTuple):
@@ -34,7 +34,7 @@ def load(path: Path, kind: Kind) -> Stored:
 def save(path: Path, kind: Kind, stored: Stored) -> None:
     """Write a whole file, or leave what the path holds."""
     ks = stored.codewords.shape[1]
-    if kind == "faiss" and (missing := (1 << max(1, (ks - 1).bit_length())) - ks):
+    if kind != "picopq" and (missing := (1 << max(1, (ks - 1).bit_length())) - ks):
         warnings.warn(
             f"Ks = {ks} is no power of two: {missing} codewords that no vector is near fill "
             "each sub-space",

@@ -176,7 +176,7 @@ def distortion(
 
 def save(
     path: str | PathLike[str],
-    kind: str,  # "picopq" or "faiss"
+    kind: str,  # "picopq", "faiss" or "faiss_id_map2"
     metric: str,
     codewords: F32,
     rotation: F32 | None = None,
@@ -199,6 +199,7 @@ def encode_file(
     block_rows: int | None,
     progress: Report | None,
     rotation: F32 | None = None,
+    column: str | None = None,
 ) -> int:
     """Codes of a file of vectors into an .npy file; the number of rows."""
 
@@ -208,7 +209,7 @@ def main(arguments: list[str]) -> int:
 @final
 class Rows:
     """Rows of a file of vectors, in order."""
-    def __new__(cls, path: str | PathLike[str]) -> Rows: ...
+    def __new__(cls, path: str | PathLike[str], column: str | None = None) -> Rows: ...
     @property
     def dim(self) -> int: ...
     @property

@@ -221,10 +221,11 @@ class OPQ:
         resume: bool = False,
         block_rows: int | None = None,
         progress: Progress = None,
+        column: str | None = None,
     ) -> int:
         """Encode the vectors of a file of any length, rotated; as `PQ.encode_file`."""
         rotation = self._rotation()
-        return self.pq._encode_file(src, dst, resume, block_rows, progress, rotation)
+        return self.pq._encode_file(src, dst, resume, block_rows, progress, column, rotation)
 
     def decode(self, codes: ArrayLike, *, progress: Progress = None) -> F32:
         """The vectors (N, D) float32 that `codes` (N, M) stand for, rotated back."""

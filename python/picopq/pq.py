@@ -187,15 +187,17 @@ class PQ:
         resume: bool = False,
         block_rows: int | None = None,
         progress: Progress = None,
+        column: str | None = None,
     ) -> int:
         """Encode the vectors of a file of any length into an .npy file of codes; returns N.
 
-        Reading overlaps with encoding, and memory does not grow with the file: four blocks of
-        `block_rows` rows, by default 16 MiB of float32 each. `src` may be .npy, fvecs, bvecs,
-        ivecs, fbin, u8bin, i8bin or ibin. Until it is complete, `dst` is called dst + ".partial";
-        after an interrupt, resume=True goes on from there, to the same bytes.
+        Reading overlaps with encoding, and memory does not grow with the file: at most four blocks
+        of `block_rows` rows, by default 16 MiB of float32 each. `src` may be .npy, fvecs, bvecs,
+        ivecs, fbin, u8bin, i8bin, ibin or .parquet, whose `column` is chosen as in
+        `picopq.io.blocks`. Until it is complete, `dst` is called dst + ".partial"; after an
+        interrupt, resume=True goes on from there, to the same bytes.
         """
-        return self._encode_file(src, dst, resume, block_rows, progress)
+        return self._encode_file(src, dst, resume, block_rows, progress, column)
 
     def decode(self, codes: ArrayLike, *, progress: Progress = None) -> F32:
         """The vectors (N, D) float32 that `codes` (N, M), of any integer type, stand for.
@@ -268,6 +270,7 @@ class PQ:
         resume: bool,
         block_rows: int | None,
         progress: Progress,
+        column: str | None,
         rotation: F32 | None = None,
     ) -> int:
         codewords, _ = self._trained()
@@ -275,7 +278,9 @@ class PQ:
             raise PicoPQError(f"dst: got {os.fspath(dst)!r}, want the extension .npy")
         rows = None if block_rows is None else integer("block_rows", block_rows, 1, 2**63 - 1)
         with reporting(progress, "encode") as report:
-            return _native.encode_file(codewords, src, dst, bool(resume), rows, report, rotation)
+            return _native.encode_file(
+                codewords, src, dst, bool(resume), rows, report, rotation, column
+            )
 
     def _decode(self, codes: ArrayLike, progress: Progress, rotation: F32 | None = None) -> F32:
         codewords, dim = self._trained()

@@ -1,14 +1,14 @@
 //! Files: models and indexes as arrays, vectors in blocks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArray3,
 };
-use picopq::io::{EncodeOptions, RowReader, Scan, Stored};
-use picopq::{CodeData, Codes, Metric, Opq, Pq, Quantizer};
+use picopq::io::{EncodeOptions, Format, RowReader, Scan, Stored};
+use picopq::{CodeData, Codes, Error, Metric, Opq, Pq, Quantizer};
 use pyo3::prelude::*;
 
 use crate::door::{Listeners, run};
@@ -46,7 +46,6 @@ pub(crate) fn save<'py>(
     let rotation = rotation.as_ref().map(|rotation| rotation.as_slice()).transpose()?;
     let codes = codes.as_ref().map(AnyCodes::raw).transpose()?;
     let ids = ids.as_ref().map(|ids| ids.as_slice()).transpose()?;
-    let faiss = kind == "faiss";
     run(py, UNKNOWN, Listeners::default(), |task| {
         let pq = Pq::from_codewords(copied(codewords, "the codewords")?, m, ks, ds, metric)?;
         let model = match rotation {
@@ -57,12 +56,20 @@ pub(crate) fn save<'py>(
         let scan = if block == 0 { Scan::Rows } else { Scan::Fast { block } };
         let ids = ids.map(|ids| copied(ids, "the ids")).transpose()?;
         let stored = Stored { model, codes, ids, scan };
-        if faiss { stored.write_faiss(&path, task) } else { stored.save(&path, task) }
+        match kind {
+            "faiss" => stored.write_faiss(&path, task),
+            "faiss_id_map2" => stored.write_faiss_id_map2(&path, task),
+            _ => stored.save(&path, task),
+        }
     })
 }
 
+fn open(path: &Path, column: Option<&str>) -> Result<RowReader<'static>, Error> {
+    RowReader::open_column(path, Format::of(path)?, column)
+}
+
 #[pyfunction]
-#[pyo3(signature = (codewords, source, output, resume, block_rows, progress, rotation=None))]
+#[pyo3(signature = (codewords, source, output, resume, block_rows, progress, rotation=None, column=None))]
 #[allow(clippy::too_many_arguments, reason = "one for each of Python's keyword arguments")]
 pub(crate) fn encode_file<'py>(
     py: Python<'py>,
@@ -73,6 +80,7 @@ pub(crate) fn encode_file<'py>(
     block_rows: Option<usize>,
     progress: Option<Bound<'py, PyAny>>,
     rotation: Option<PyReadonlyArray2<'py, f32>>,
+    column: Option<String>,
 ) -> PyResult<u64> {
     let (m, ks, ds) = codewords.as_array().dim();
     let codewords = codewords.as_slice()?;
@@ -85,7 +93,8 @@ pub(crate) fn encode_file<'py>(
             Some(rotation) => Opq::from_parts(pq, rotation.to_vec())?.into(),
         };
         let options = EncodeOptions { block_rows, resume };
-        picopq::io::encode_file(&model, RowReader::open(&source)?, &output, &options, task)
+        let reader = open(&source, column.as_deref())?;
+        picopq::io::encode_file(&model, reader, &output, &options, task)
     })
 }
 
@@ -154,8 +163,9 @@ pub(crate) struct Rows(Mutex<RowReader<'static>>);
 #[pymethods]
 impl Rows {
     #[new]
-    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let reader = py.detach(|| RowReader::open(&path));
+    #[pyo3(signature = (path, column=None))]
+    fn new(py: Python<'_>, path: PathBuf, column: Option<&str>) -> PyResult<Self> {
+        let reader = py.detach(|| open(&path, column));
         Ok(Self(Mutex::new(checked(py, reader)?)))
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from conftest import run, synthetic
+from conftest import ROOT, run, synthetic
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -33,6 +33,7 @@ METRICS = pytest.mark.parametrize("metric", [faiss.METRIC_L2, faiss.METRIC_INNER
 DESCRIPTIONS = [f"PQ4x{nbits}np" for nbits in range(1, 10)]
 DESCRIPTIONS += ["OPQ4,PQ4x5np", "PQ4x4fs", "PQ8x4fs", "OPQ4,PQ4x4fs", "IDMap,PQ4x6np"]
 DESCRIPTIONS += ["IDMap,OPQ4,PQ4x8np", "RR16,PQ4x4np", "PQ1x4fs"]
+DESCRIPTIONS += ["IDMap2,PQ4x6np", "IDMap2,OPQ4,PQ4x4fs"]
 
 
 @METRICS
@@ -44,7 +45,9 @@ def test_faiss_files_both_ways(description: str, n: int, metric: int, tmp_path: 
     faiss.write_index(index, str(theirs))
     value = picopq.read_faiss(theirs)
     assert isinstance(value, picopq.Index) and len(value) == n
-    picopq.write_faiss(value, ours, fast_scan="fs" in description)
+    picopq.write_faiss(
+        value, ours, fast_scan="fs" in description, id_map2=description.startswith("IDMap2")
+    )
     expected = theirs.read_bytes()
     if description.startswith("RR"):
         expected = expected.replace(b"rrot", b"LTra")
@@ -60,6 +63,17 @@ def test_faiss_files_both_ways(description: str, n: int, metric: int, tmp_path: 
     decoded = inner.reconstruct_n(0, n)
     np.testing.assert_allclose(value.reconstruct(value.ids), decoded, atol=1e-4)
     assert np.array_equal(value.ids, np.arange(n) ** 2 + 7 if mapped else np.arange(n))
+
+
+def test_an_index_without_ids_of_its_own_in_an_id_map(pq: picopq.PQ, tmp_path: Path) -> None:
+    index = picopq.Index(pq)
+    index.add(synthetic("clustered", 50, pq.codewords.shape[0] * pq.codewords.shape[2]))
+    picopq.write_faiss(index, tmp_path / "ours", id_map2=True)
+    back = faiss.read_index(str(tmp_path / "ours"))
+    assert isinstance(back, faiss.IndexIDMap2) and back.ntotal == 50
+    assert np.array_equal(faiss.vector_to_array(back.id_map), np.arange(50))
+    with pytest.raises(picopq.PicoPQError, match="id_map2: got PQ"):
+        picopq.write_faiss(pq, tmp_path / "x", id_map2=True)
 
 
 @pytest.mark.parametrize("nbits", range(10, 17))
@@ -228,6 +242,32 @@ def test_vectors_in_blocks(n: int, dtype: str, order: str, tmp_path: Path) -> No
     if n:
         whole = np.concatenate(blocks)
         assert whole.dtype == np.float32 and np.array_equal(whole, vecs.astype(np.float32))
+
+
+TABLE = ROOT / "crates" / "picopq" / "tests" / "data" / "table.parquet"
+
+
+@pytest.mark.parametrize("column", ["fixed_f16", "fixed_i64", "lists"])
+def test_columns_of_parquet(column: str, tmp_path: Path) -> None:
+    vecs = np.arange(21, dtype=np.float32).reshape(7, 3)
+    blocks = list(picopq.io.blocks(TABLE, rows=2, column=column))
+    assert [len(block) for block in blocks] == [2, 2, 2, 1]
+    assert np.array_equal(np.concatenate(blocks), vecs)
+    pq = picopq.PQ(3, 4, verbose=False).fit(vecs)
+    for quantizer in [pq, picopq.OPQ(3, 4, verbose=False).fit(vecs)]:
+        output = tmp_path / "codes.npy"
+        assert quantizer.encode_file(TABLE, output, column=column) == 7
+        assert np.array_equal(np.load(output), quantizer.encode(vecs))
+
+
+def test_wrong_columns_of_parquet(tmp_path: Path) -> None:
+    with pytest.raises(picopq.PicoPQError, match="a choice among the columns fixed_f32, "):
+        picopq.io.blocks(TABLE)
+    with pytest.raises(picopq.PicoPQError, match='row 4 of column "ragged" has 1 numbers, wanted 3'):
+        list(picopq.io.blocks(TABLE, column="ragged"))
+    np.save(tmp_path / "a.npy", np.ones((3, 2), np.float32))
+    with pytest.raises(picopq.PicoPQError, match='column "x" is not supported'):
+        picopq.io.blocks(tmp_path / "a.npy", column="x")
 
 
 def test_blocks_of_what_is_no_array(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ use picopq::{Init, Metric};
 
 /// Compress vectors to short codes (product quantization) and search them.
 ///
-/// Files of vectors: .npy, .fvecs, .bvecs, .ivecs, .fbin, .u8bin, .i8bin, .ibin. Models and indexes:
+/// Files of vectors: .npy, .fvecs, .bvecs, .ivecs, .fbin, .u8bin, .i8bin, .ibin, .parquet (read). Models and indexes:
 /// .safetensors (picopq's own), .faiss or .index (Faiss's). `-` is standard input or output.
 #[derive(Debug, Parser)]
 #[command(name = "picopq", version, arg_required_else_help = true)]
@@ -87,6 +87,9 @@ pub(crate) struct Input {
     /// Its format, where the extension does not tell.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) format: Option<Format>,
+    /// Column of a Parquet table; needed where several could be meant.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +154,9 @@ pub(crate) struct Decode {
     /// Format of the codes, where the extension does not tell.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) format: Option<Format>,
+    /// Column of a Parquet table; needed where several could be meant.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
     /// File of the vectors, or `-` for .npy.
     #[arg(long, short)]
     pub(crate) output: PathBuf,
@@ -241,6 +247,9 @@ pub(crate) struct Convert {
     /// Format of the output, where the extension does not tell.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) to: Option<Format>,
+    /// Column of a Parquet table; needed where several could be meant.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
     /// Type of the numbers in an .npy file [default: that of the input].
     #[arg(long, value_name = "TYPE", value_parser = dtype)]
     pub(crate) dtype: Option<Dtype>,
@@ -253,6 +262,9 @@ pub(crate) struct Info {
     /// Format of vectors, where the extension does not tell.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) format: Option<Format>,
+    /// Column of a Parquet table; needed where several could be meant.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -272,7 +284,7 @@ pub(crate) struct Report {
     pub(crate) output: PathBuf,
 }
 
-const FORMATS: [(&str, Format); 8] = [
+const FORMATS: [(&str, Format); 9] = [
     ("npy", Format::Npy),
     ("fvecs", Format::Fvecs),
     ("bvecs", Format::Bvecs),
@@ -281,6 +293,7 @@ const FORMATS: [(&str, Format); 8] = [
     ("u8bin", Format::U8bin),
     ("i8bin", Format::I8bin),
     ("ibin", Format::Ibin),
+    ("parquet", Format::Parquet),
 ];
 
 pub(crate) const DTYPES: [(&str, Dtype); 11] = [

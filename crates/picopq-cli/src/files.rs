@@ -25,12 +25,23 @@ pub(crate) fn format_of(path: &Path, typed: Option<Format>) -> Result<Format, Fa
     Format::of(path).map_err(|error| Failure::usage(format!("{error}; give the format")))
 }
 
-pub(crate) fn reader(path: &Path, format: Option<Format>) -> Result<RowReader<'static>, Failure> {
+pub(crate) fn open(input: &Input) -> Result<RowReader<'static>, Failure> {
+    reader(&input.path, input.format, input.column.as_deref())
+}
+
+pub(crate) fn reader(
+    path: &Path,
+    format: Option<Format>,
+    column: Option<&str>,
+) -> Result<RowReader<'static>, Failure> {
     let format = format_of(path, format)?;
+    if column.is_some() && format != Format::Parquet {
+        return Err(Failure::usage("--column is of Parquet tables"));
+    }
     Ok(if is_standard(path) {
         RowReader::stream(io::stdin(), "standard input", format)?
     } else {
-        RowReader::open_as(path, format)?
+        RowReader::open_column(path, format, column)?
     })
 }
 
@@ -106,14 +117,14 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     pub(crate) fn read(input: &Input, console: &Console) -> Result<Self, Failure> {
-        let reader = reader(&input.path, input.format)?;
+        let reader = open(input)?;
         let dim = reader.dim();
         let values = console.run("read", "rows", |task| read_vectors(reader, task))?;
         Ok(Self { values, dim })
     }
 
     pub(crate) fn open(path: &Path, console: &Console) -> Result<Self, Failure> {
-        Self::read(&Input { path: path.to_path_buf(), format: None }, console)
+        Self::read(&Input { path: path.to_path_buf(), format: None, column: None }, console)
     }
 
     pub(crate) fn new(values: Vec<f32>, dim: usize) -> Self {
@@ -128,7 +139,7 @@ impl Matrix {
 
 /// All integers of a file, flat, and the width of a row.
 pub(crate) fn integers(path: &Path) -> Result<(Vec<i64>, usize), Failure> {
-    let reader = reader(path, None)?;
+    let reader = reader(path, None, None)?;
     let dim = reader.dim().max(1);
     Ok((read_ids(reader, &Task::new())?, dim))
 }

@@ -216,6 +216,30 @@ pub enum Error {
         /// The checksum of what is there.
         got: u32,
     },
+    /// A row of a table is not like the others.
+    #[error("{file}: row {row} of column {column:?} has {got}, wanted {wanted}")]
+    BadRow {
+        /// Path of the file.
+        file: String,
+        /// Name of the column.
+        column: String,
+        /// Row, from 0.
+        row: u64,
+        /// What it has.
+        got: String,
+        /// What the others have.
+        wanted: String,
+    },
+    /// What decodes a format for picopq refuses the file.
+    #[error("{file}: not readable as {format}: {reason}")]
+    Undecodable {
+        /// Path of the file.
+        file: String,
+        /// The format.
+        format: &'static str,
+        /// What the decoder says.
+        reason: String,
+    },
     /// A file holds, or is to hold, something that picopq or the format does not know.
     #[error("{file}: {what} is not supported: wanted {wanted}")]
     Unsupported {

@@ -41,6 +41,7 @@ mod random;
 mod seeding;
 mod table;
 mod threads;
+mod tiles;
 mod vectors;
 
 pub use codes::{Code, CodeData, Codes};

@@ -23,7 +23,7 @@
 use crate::codes::Codes;
 use crate::error::{Result, collected, filled, size};
 use crate::kernels::Kernels;
-use crate::kmeans::{self, Clusters, Last, Points};
+use crate::kmeans::{self, Clusters, Last};
 use crate::linalg::{
     Rotation, block_rows, covariance, cross_product, polar_factor, symmetric_eigen, turned,
 };
@@ -31,6 +31,7 @@ use crate::pq::{self, Pq, PqOptions, Training, concat};
 use crate::seeding::{self, Draws};
 use crate::table::DistanceTable;
 use crate::threads::{self, Task};
+use crate::tiles::Points;
 use crate::vectors::{Vectors, vector_limit};
 
 /// How an [`Opq`] is trained. The defaults are nanopq's.
@@ -388,8 +389,8 @@ impl<'a> Alternation<'a> {
         let start = clusters.map(|clusters| clusters.codewords);
         let start = std::mem::take(&mut state.start).into_iter().chain(start);
         state.clusters = threads::map(task, start.enumerate().collect(), |(m, start)| {
-            let points = Points::new(rows, m * ds..(m + 1) * ds, task)?;
-            kmeans::train(&points, start, iterations, last, self.kernels, task)
+            let points = Points::new(rows, m * ds..(m + 1) * ds, self.ks, self.kernels, task)?;
+            kmeans::train(points, start, iterations, last, self.kernels, task)
         })?;
         state.losses.extend(pq::summarize(&state.clusters, rows.len()).losses);
         Ok(())

@@ -5,12 +5,13 @@
 use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
 use crate::error::{Error, Result, collected, copied, filled, size};
 use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
-use crate::kmeans::{self, Clusters, Last, Points};
+use crate::kmeans::{self, Clusters, Last};
 use crate::linalg::{Rotation, block_rows};
 use crate::metric::Metric;
 use crate::seeding::{self, Init};
 use crate::table::DistanceTable;
 use crate::threads::{self, Task};
+use crate::tiles::Points;
 use crate::vectors::{Vectors, all_finite, all_within, codeword_limit, vector_limit};
 
 /// How a [`Pq`] is trained. The defaults are nanopq's.
@@ -501,8 +502,8 @@ impl Pq {
             threads::map(task, draws.into_iter().enumerate().collect(), |(m, draws)| {
                 let columns = m * ds..(m + 1) * ds;
                 let start = draws.codewords(vectors, columns.clone(), options.ks, task)?;
-                let points = Points::new(vectors, columns, task)?;
-                kmeans::train(&points, start, options.iterations, Last::Update, kernels, task)
+                let points = Points::new(vectors, columns, options.ks, kernels, task)?;
+                kmeans::train(points, start, options.iterations, Last::Update, kernels, task)
             })?;
         let training = summarize(&clusters, vectors.len());
         let (m, ks) = (options.m, options.ks);

@@ -194,6 +194,11 @@ fn best_of_part<T: Code>(
 /// Rows whose codes are on their way from memory while one is measured.
 const PREFETCH: usize = 16;
 
+/// Sub-spaces whose rows of the table (8 KiB) stay in the L1 cache while codes go by, and how many
+/// codes go by: each sum is taken up again by the next group, in the same order.
+const GROUP: usize = 8;
+const GROUP_CODES: usize = 256;
+
 /// A table with rows as long as a byte can index, so that 8-bit codes need no bounds checks.
 pub(crate) struct Scan<'a> {
     table: Cow<'a, [f32]>, // (m, width)
@@ -218,8 +223,35 @@ impl<'a> Scan<'a> {
 
     /// The distance of each code, shape `(n, m)`.
     pub(crate) fn run<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
+        if T::MAX_KS == BYTE && self.width == BYTE {
+            let blocks = codes.chunks(GROUP_CODES * self.m);
+            for (codes, distances) in blocks.zip(distances.chunks_mut(GROUP_CODES)) {
+                self.run_bytes(codes, distances);
+            }
+        } else {
+            for (codes, distance) in codes.chunks_exact(self.m).zip(distances) {
+                *distance = self.sum(codes);
+            }
+        }
+    }
+
+    /// [`Scan::run`] for some 8-bit codes, one group of sub-spaces after the other.
+    fn run_bytes<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
+        let (rows, _) = self.table.as_chunks::<BYTE>();
+        let (groups, rest) = rows.as_chunks::<GROUP>();
+        distances.fill(0.0);
+        for (group, rows) in groups.iter().enumerate() {
+            for (codes, distance) in codes.chunks_exact(self.m).zip(&mut *distances) {
+                let (codes, _) = codes[group * GROUP..].as_chunks::<GROUP>();
+                for (row, code) in rows.iter().zip(codes[0]) {
+                    *distance += row[code.index()];
+                }
+            }
+        }
         for (codes, distance) in codes.chunks_exact(self.m).zip(distances) {
-            *distance = self.sum(codes);
+            for (row, code) in rest.iter().zip(&codes[groups.len() * GROUP..]) {
+                *distance += row[code.index()];
+            }
         }
     }
 

@@ -200,9 +200,33 @@ where
         return items.into_par_iter().map(one).collect();
     }
     match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
+        Some(mine) if items.len() <= threads => each_its_own(&mine.pool, items, one),
         Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
         None => items.into_iter().map(one).collect(),
     }
+}
+
+/// An item for each thread, the first of them on the caller's, which then does not wait for
+/// another to wake up.
+fn each_its_own<I: Send, T: Send>(
+    pool: &rayon::ThreadPool,
+    items: Vec<I>,
+    one: impl Fn(I) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let mut results = with_capacity(items.len(), "the results")?;
+    results.resize_with(items.len(), || None);
+    let one = &one;
+    pool.in_place_scope(|scope| {
+        let mut pairs = items.into_iter().zip(&mut results);
+        let first = pairs.next();
+        for (item, result) in pairs {
+            scope.spawn(move |_| *result = Some(one(item)));
+        }
+        if let Some((item, result)) = first {
+            *result = Some(one(item));
+        }
+    });
+    results.into_iter().flatten().collect()
 }
 
 /// `len` zeros, in steps between which a cancelled task ends: new memory takes its time.

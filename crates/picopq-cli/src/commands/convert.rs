@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Convert, console: &Console) -> std::result::Result<(
 }
 
 fn rows(options: &Convert, console: &Console) -> std::result::Result<u64, Failure> {
-    let mut reader = files::reader(&options.input, options.from)?;
+    let mut reader = files::reader(&options.input, options.from, options.column.as_deref())?;
     let format = files::format_of(&options.output, options.to)?;
     let dtype = options.dtype.or(format.dtype()).unwrap_or(reader.dtype());
     let dim = reader.dim();

@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Decode, console: &Console) -> Result<(), Failure> {
             return Err(Failure::usage("a model alone has no codes; give a file of codes"));
         }
         (Some(codes), false) => {
-            let reader = files::reader(codes, options.format)?;
+            let reader = files::reader(codes, options.format, options.column.as_deref())?;
             let mut writer = files::writer(output, format, Dtype::F32, dim, reader.rows())?;
             let rows = console.run("decode", "rows", |task| {
                 decode_blocks(&stored.model, reader, None, task, |block| writer.write(block))

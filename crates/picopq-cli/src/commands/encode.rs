@@ -28,7 +28,7 @@ pub(crate) fn encode(options: &Encode, console: &Console) -> Result<(), Failure>
         return Err(Failure::usage("--resume needs an .npy file as output"));
     }
     let model = files::load(&options.model, console)?.model;
-    let reader = files::reader(&options.input.path, options.input.format)?;
+    let reader = files::open(&options.input)?;
     let rows = if to_index {
         let codes = collect(&model, reader, options.block_rows, console)?;
         let rows = codes.len() as u64;
@@ -88,7 +88,7 @@ fn collect(
 pub(crate) fn index(options: &BuildIndex, console: &Console) -> Result<(), Failure> {
     files::check_output(&options.output)?;
     let model = files::load(&options.model, console)?.model;
-    let reader = files::reader(&options.input.path, options.input.format)?;
+    let reader = files::open(&options.input)?;
     let codes = if options.codes {
         let ks = model.codebook().ks();
         console.run("read", "rows", |task| read_codes(reader, ks, task))?

@@ -12,7 +12,7 @@ use crate::files::{self, Family};
 pub(crate) fn run(options: &Info, console: &Console) -> Result<(), Failure> {
     let path = &options.file;
     let Some(family) = Family::of(path) else {
-        let reader = files::reader(path, options.format)?;
+        let reader = files::reader(path, options.format, options.column.as_deref())?;
         let dtype = DTYPES.iter().find(|(_, dtype)| *dtype == reader.dtype());
         let dtype = dtype.map_or("", |(name, _)| name);
         let rows = reader.rows().map_or("?".to_string(), |rows| rows.to_string());

@@ -18,7 +18,7 @@ const RANKS: [usize; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
 
 pub(crate) fn run(options: &Report, console: &Console) -> Result<(), Failure> {
     let model = files::load(&options.model, console)?.model;
-    let reader = files::reader(&options.base.path, options.base.format)?;
+    let reader = files::open(&options.base)?;
     let dim = reader.dim();
     let base = console.run("read", "rows", |task| match options.sample {
         0 => read_vectors(reader, task),

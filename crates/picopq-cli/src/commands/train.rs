@@ -13,7 +13,7 @@ const SAMPLE_PER_CODEWORD: usize = 256;
 
 pub(crate) fn run(options: &Train, console: &Console) -> Result<(), Failure> {
     files::check_output(&options.output)?;
-    let reader = files::reader(&options.input.path, options.input.format)?;
+    let reader = files::open(&options.input)?;
     let dim = reader.dim();
     let rows = options.sample.unwrap_or(options.ks.saturating_mul(SAMPLE_PER_CODEWORD));
     let values = console.run("read", "rows", |task| match rows {

@@ -473,7 +473,17 @@ fn check_rotation(source: &Source<'_>, matrix: &[f32], dim: usize, task: &Task) 
     Err(source.unsupported("transforms that do not amount to a rotation", "a rotation"))
 }
 
-pub(crate) fn write(stored: &Stored, sink: &mut Sink<'_>, task: &Task) -> Result<()> {
+/// The types of an index with ids: Faiss finds rows by id in the second.
+pub(crate) const ID_MAP: &[u8; 4] = b"IxMp";
+pub(crate) const ID_MAP2: &[u8; 4] = b"IxM2";
+
+/// Writes an index, whose ids stand in an index of the type `map`.
+pub(crate) fn write(
+    stored: &Stored,
+    map: &[u8; 4],
+    sink: &mut Sink<'_>,
+    task: &Task,
+) -> Result<()> {
     let pq = stored.model.pq();
     let (ks, dim) = (pq.codebook().ks(), pq.codebook().dim());
     let nbits = ks.next_power_of_two().trailing_zeros().max(1);
@@ -484,7 +494,7 @@ pub(crate) fn write(stored: &Stored, sink: &mut Sink<'_>, task: &Task) -> Result
     let rows = stored.len() as i64;
     let metric = pq.metric();
     if stored.ids.is_some() {
-        write_head(sink, b"IxMp", dim, rows, metric)?;
+        write_head(sink, map, dim, rows, metric)?;
     }
     if let Some(rotation) = stored.model.rotation().map(|rotation| rotation.matrix()) {
         write_head(sink, b"IxPT", dim, rows, metric)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! rows    .npy  fvecs bvecs ivecs  fbin u8bin i8bin ibin   RowReader, RowWriter: in blocks
+//!         .parquet                                         RowReader (with the feature `parquet`)
 //! models  safetensors with checksums  |  Faiss                      Stored: load, save, read_faiss, write_faiss
 //! ```
 //! Nothing from a file is believed: sizes are compared with the bytes that are there before anything
@@ -12,6 +13,8 @@
 mod bin;
 mod faiss;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod rows;
 mod safetensors;
 mod sink;
@@ -164,9 +167,22 @@ impl Stored {
     /// # Errors
     /// As [`Stored::save`]; [`Error::Unsupported`] for more than 2^24 codewords.
     pub fn write_faiss(&self, path: &Path, task: &Task) -> Result<()> {
+        self.write_mapped(faiss::ID_MAP, path, task)
+    }
+
+    /// As [`Stored::write_faiss`], but ids stand in an `IndexIDMap2`, in which Faiss finds rows by
+    /// them. Both kinds hold the same, so which one was read is not remembered.
+    ///
+    /// # Errors
+    /// As [`Stored::write_faiss`].
+    pub fn write_faiss_id_map2(&self, path: &Path, task: &Task) -> Result<()> {
+        self.write_mapped(faiss::ID_MAP2, path, task)
+    }
+
+    fn write_mapped(&self, map: &[u8; 4], path: &Path, task: &Task) -> Result<()> {
         self.check()?;
         let mut sink = Sink::create(path)?;
-        faiss::write(self, &mut sink, task)?;
+        faiss::write(self, map, &mut sink, task)?;
         sink.finish()
     }
 

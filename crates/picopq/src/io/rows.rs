@@ -9,7 +9,7 @@ use std::path::Path;
 use half::f16;
 
 use super::sink::Sink;
-use super::source::{Number, Source, reserve};
+use super::source::{CHUNK, Number, Source, reserve};
 use super::{bin, npy, vecs};
 use crate::error::{Error, Result};
 use crate::threads::Task;
@@ -34,6 +34,9 @@ pub enum Format {
     I8bin,
     /// Number of rows and dimension (u32 each), then i32.
     Ibin,
+    /// A column of a Parquet table, of numbers or of lists of equally many; read with the feature
+    /// `parquet`, not written.
+    Parquet,
 }
 
 impl Format {
@@ -52,11 +55,12 @@ impl Format {
             "u8bin" => Self::U8bin,
             "i8bin" => Self::I8bin,
             "ibin" => Self::Ibin,
+            "parquet" => Self::Parquet,
             other => {
                 return Err(Error::Unsupported {
                     file: path.display().to_string(),
                     what: format!("the extension {other:?}"),
-                    wanted: "npy, fvecs, bvecs, ivecs, fbin, u8bin, i8bin or ibin",
+                    wanted: "npy, fvecs, bvecs, ivecs, fbin, u8bin, i8bin, ibin or parquet",
                 });
             }
         })
@@ -165,6 +169,9 @@ pub trait RowNumber: Copy + Default + sealed::Sealed {
     fn accepts(dtype: Dtype) -> bool;
     #[doc(hidden)]
     fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<Self>);
+    /// The bytes of `numbers`, if those of a little-endian file of `dtype` are the same.
+    #[doc(hidden)]
+    fn in_place(dtype: Dtype, numbers: &mut [Self]) -> Option<&mut [u8]>;
 }
 
 mod sealed {
@@ -197,6 +204,11 @@ impl RowNumber for f32 {
             Dtype::F64 => convert(bytes, out, |value: f64| value as f32),
         }
     }
+
+    fn in_place(dtype: Dtype, numbers: &mut [Self]) -> Option<&mut [u8]> {
+        let same = cfg!(target_endian = "little") && dtype == Dtype::F32;
+        same.then(|| bytemuck::cast_slice_mut(numbers))
+    }
 }
 
 impl RowNumber for i64 {
@@ -218,6 +230,11 @@ impl RowNumber for i64 {
             Dtype::F16 | Dtype::F32 | Dtype::F64 => {}
         }
     }
+
+    fn in_place(dtype: Dtype, numbers: &mut [Self]) -> Option<&mut [u8]> {
+        let same = cfg!(target_endian = "little") && dtype == Dtype::I64;
+        same.then(|| bytemuck::cast_slice_mut(numbers))
+    }
 }
 
 /// Reads the rows of a file or stream in blocks; memory: one block.
@@ -235,6 +252,8 @@ impl RowNumber for i64 {
 pub struct RowReader<'a> {
     source: Source<'a>,
     shape: Shape,
+    /// Of a table.
+    column: Option<String>,
     /// Rows read.
     row: u64,
 }
@@ -255,7 +274,40 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`RowReader::open`].
     pub fn open_as(path: &Path, format: Format) -> Result<Self> {
-        Self::new(Source::open(path)?, format)
+        Self::open_column(path, format, None)
+    }
+
+    /// Opens a file of a given format and, of a Parquet table, the column of that name; without a
+    /// name, the only column of lists, or else the only one of numbers.
+    ///
+    /// # Errors
+    /// As [`RowReader::open`]; of a Parquet table [`Error::Unsupported`] where no column, or not a
+    /// single one, is meant, [`Error::Undecodable`], and here or while it is read [`Error::BadRow`]
+    /// for a row with nulls or of another length than the first.
+    pub fn open_column(path: &Path, format: Format, column: Option<&str>) -> Result<Self> {
+        if format == Format::Parquet {
+            return Self::parquet(path, column);
+        }
+        let source = Source::open(path)?;
+        match column {
+            None => Self::new(source, format),
+            Some(name) => {
+                Err(source.unsupported(format!("column {name:?}"), "no name of a column"))
+            }
+        }
+    }
+
+    #[cfg(feature = "parquet")]
+    fn parquet(path: &Path, column: Option<&str>) -> Result<Self> {
+        let (source, shape, column) = super::parquet::open(path, column)?;
+        shape.check(&source)?;
+        Ok(Self { source, shape, column: Some(column), row: 0 })
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn parquet(path: &Path, _: Option<&str>) -> Result<Self> {
+        let (file, what) = (path.display().to_string(), "Parquet".to_string());
+        Err(Error::Unsupported { file, what, wanted: "picopq with its feature `parquet`" })
     }
 
     /// Reads from a stream, such as standard input; `name` stands for it in errors. Sizes are
@@ -277,6 +329,9 @@ impl<'a> RowReader<'a> {
 
     fn new(mut source: Source<'a>, format: Format) -> Result<Self> {
         let shape = match format {
+            Format::Parquet => {
+                return Err(source.unsupported("Parquet from a stream", "the path of a file"));
+            }
             Format::Npy => npy::read_header(&mut source)?,
             Format::Fvecs | Format::Bvecs | Format::Ivecs => {
                 vecs::read_shape(&mut source, format.dtype().unwrap_or(Dtype::F32))?
@@ -289,7 +344,7 @@ impl<'a> RowReader<'a> {
         if shape.layout == Layout::Columns && !source.seekable() {
             return Err(source.unsupported("column order from a stream", "a file, or row order"));
         }
-        Ok(Self { source, shape, row: 0 })
+        Ok(Self { source, shape, column: None, row: 0 })
     }
 
     /// Numbers in a row; 0 for a file without rows that does not tell.
@@ -310,6 +365,17 @@ impl<'a> RowReader<'a> {
         self.row
     }
 
+    /// The name of the column that is read, of a table.
+    #[must_use]
+    pub fn column(&self) -> Option<&str> {
+        self.column.as_deref()
+    }
+
+    /// Whether reading never waits for someone to write.
+    pub(crate) fn is_file(&self) -> bool {
+        self.source.seekable()
+    }
+
     /// The type of the numbers in the file.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
@@ -325,9 +391,14 @@ impl<'a> RowReader<'a> {
     /// [`Error::Truncated`], [`Error::BadField`] for a row of another dimension,
     /// [`Error::TrailingBytes`], [`Error::OutOfMemory`].
     pub fn read<T: RowNumber>(&mut self, rows: usize, block: &mut Vec<T>) -> Result<usize> {
-        block.clear();
         let dtype = self.dtype();
         let (source, shape) = (&mut self.source, &self.shape);
+        let direct_rows = shape.layout == Layout::Rows
+            && !shape.big_endian
+            && T::in_place(dtype, &mut []).is_some();
+        if !direct_rows {
+            block.clear();
+        }
         if !T::accepts(dtype) {
             return Err(source.unsupported(format!("{dtype:?}"), "integers"));
         }
@@ -335,7 +406,12 @@ impl<'a> RowReader<'a> {
         let rows = left.min(rows as u64) as usize;
         let count = match shape.layout {
             Layout::Rows => {
-                append(source, shape, (shape.dim as u64).saturating_mul(rows as u64), block)?;
+                let count = (shape.dim as u64).saturating_mul(rows as u64);
+                if direct_rows {
+                    direct(source, dtype, count, block)?;
+                } else {
+                    append(source, shape, count, block)?;
+                }
                 rows
             }
             Layout::Columns => {
@@ -385,10 +461,7 @@ fn append<T: RowNumber>(
     let bytes = count.checked_mul(size as u64);
     let mut swapped = Vec::new();
     source.chunks(bytes, "the rows", &Task::new(), |chunk| {
-        let room = out.capacity() - out.len();
-        if room < chunk.len() / size {
-            reserve(out, out.len().max(chunk.len() / size), "a block of rows")?;
-        }
+        make_room(out, chunk.len() / size)?;
         if shape.big_endian {
             swapped.clear();
             reserve(&mut swapped, chunk.len(), "a block of rows")?;
@@ -400,6 +473,40 @@ fn append<T: RowNumber>(
         }
         Ok(())
     })
+}
+
+/// Replaces `out` by `count` numbers that need no conversion. What it held is overwritten, not
+/// cleared: the memory is written once.
+fn direct<T: RowNumber>(
+    source: &mut Source<'_>,
+    dtype: Dtype,
+    count: u64,
+    out: &mut Vec<T>,
+) -> Result<()> {
+    let bytes = source.need(count.checked_mul(dtype.size() as u64), "the rows")?;
+    source.read_ahead(bytes);
+    let mut at = 0;
+    while (at as u64) < count {
+        let next = (count - at as u64).min((CHUNK / dtype.size()) as u64) as usize;
+        if out.len() < at + next {
+            out.truncate(at);
+            make_room(out, next)?;
+            out.resize(at + next, T::default());
+        }
+        if let Some(bytes) = T::in_place(dtype, &mut out[at..at + next]) {
+            source.exact(bytes, "the rows")?;
+        }
+        at += next;
+    }
+    out.truncate(at);
+    Ok(())
+}
+
+fn make_room<T>(out: &mut Vec<T>, more: usize) -> Result<()> {
+    if out.capacity() - out.len() < more {
+        reserve(out, out.len().max(more), "a block of rows")?;
+    }
+    Ok(())
 }
 
 fn columns<T: RowNumber>(
@@ -502,6 +609,7 @@ impl<'a> RowWriter<'a> {
         }
         let holds = match format {
             Format::Npy => true,
+            Format::Parquet => false,
             _ => format.dtype() == Some(dtype),
         };
         if !holds {

@@ -223,7 +223,7 @@ mod tests {
             };
             all.push((own, Box::new(write)));
             let write = move |mut sink: Sink<'_>| {
-                faiss::write(&twin, &mut sink, &task())?;
+                faiss::write(&twin, faiss::ID_MAP, &mut sink, &task())?;
                 sink.finish()
             };
             all.push((for_faiss, Box::new(write)));

@@ -3,16 +3,23 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use half::f16;
+#[cfg(target_os = "linux")]
+use rustix::fs::{Advice, fadvise};
 
 use super::rows::Dtype;
 use crate::error::{Error, Result};
 use crate::threads::Task;
 
 /// Bytes read at once; a multiple of every number's size.
-const CHUNK: usize = 1 << 18;
+pub(crate) const CHUNK: usize = 1 << 18;
+/// How far ahead the system is told to read.
+#[cfg(target_os = "linux")]
+const DISTANCE: u64 = 1 << 24;
 /// Bytes read ahead of small fields.
 const AHEAD: usize = 1 << 15;
 
@@ -119,6 +126,12 @@ impl<'a> Source<'a> {
         Self::new(Raw::Memory(Cursor::new(bytes)), name.to_string(), len)
     }
 
+    /// Bytes that a decoder makes of a file, so many if the file says the truth.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn decoded(stream: impl Read + Send + 'a, name: &str, len: u64) -> Self {
+        Self::new(Raw::Stream(Box::new(stream)), name.to_string(), Some(len))
+    }
+
     fn new(raw: Raw<'a>, file: String, len: Option<u64>) -> Self {
         let inner = BufReader::with_capacity(AHEAD, raw);
         Self { inner, file, offset: 0, len, ahead: Vec::new(), buffer: Vec::new() }
@@ -168,6 +181,17 @@ impl<'a> Source<'a> {
     fn truncated(&self, field: &'static str, wanted: u64, remaining: u64) -> Error {
         let (file, offset) = (self.file.clone(), self.offset);
         Error::Truncated { file, offset, field, wanted, remaining }
+    }
+
+    /// Tells the system that `bytes` bytes a little further on will be wanted soon.
+    pub(crate) fn read_ahead(&self, bytes: u64) {
+        #[cfg(target_os = "linux")]
+        if let (Raw::File(file), Some(bytes)) = (self.inner.get_ref(), NonZeroU64::new(bytes)) {
+            // Where it is not taken, reading is slower.
+            let _ = fadvise(file, self.offset + DISTANCE, Some(bytes), Advice::WillNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
     }
 
     /// Fills `out`; an end before that is an error.
@@ -300,5 +324,9 @@ pub(crate) fn reserve<T>(out: &mut Vec<T>, more: usize, what: &'static str) -> R
 }
 
 pub(crate) fn io_error(file: &str, error: &io::Error) -> Error {
+    // A decoder's own errors pass through.
+    if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return own.clone();
+    }
     Error::Io { file: file.to_string(), kind: error.kind(), code: error.raw_os_error() }
 }

@@ -1,9 +1,12 @@
-//! Inputs of any length: a thread reads blocks ahead while the others compute.
+//! Inputs of any length: read while others compute.
 //!
 //! ```text
-//! reader thread --(at most 2 blocks wait)--> encode on all threads --> codes, in order
-//!       ^------------- empty blocks come back --------------'
+//! stream:  reader thread --(at most 2 blocks wait)--> encode on all threads --> codes, in order
+//!                ^------------- empty blocks come back --------------'
+//! file:    each thread: take the next chunk, read it, encode it  --> codes, in order
 //! ```
+//! A stream may keep its reader waiting, which must not hold the others. A file does not, and a chunk
+//! that its own thread reads is in that processor's cache when it is encoded.
 //! [`encode_file`] writes to `<output>.partial`, whose first bytes are a [`Checkpoint`] instead of
 //! the header of an array: how many rows were encoded, from which input, with which model. At the end the
 //! header takes its place and the file its name. Codes count as written when a checkpoint behind
@@ -22,15 +25,19 @@ use super::sink::{folder, sync_folder};
 use super::source::{Number, io_error};
 use crate::codes::{Code, Codes, with_codes, with_width};
 use crate::error::{Error, Result, reserve};
+use crate::kernels::TILE;
 use crate::pq::Encoder;
 use crate::quantizer::Quantizer;
-use crate::threads::Task;
-use crate::vectors::Vectors;
+use crate::threads::{self, Task};
+use crate::vectors::{Vectors, vector_limit};
 
 /// Values of a block: 16 MiB of f32, of which at most four are held.
 const BLOCK_VALUES: usize = 1 << 22;
 /// Blocks that wait for the one who computes.
 const WAITING: usize = 2;
+/// Values that one thread reads from a file at once: with their source in the system's cache they
+/// leave room in a processor's own for codewords.
+const CHUNK_VALUES: usize = 1 << 15;
 /// Blocks between two checkpoints.
 const CHECKPOINT_BLOCKS: u64 = 16;
 /// How often one who waits for a block looks whether the task is cancelled.
@@ -113,7 +120,8 @@ impl<T: RowNumber + Send + 'static> Blocks<T> {
 
 /// Encodes all rows of `reader` that are left and hands the codes, block by block and in order, to
 /// `each`; returns the number of rows. `rows` is the size of a block, [`block_rows`] by default.
-/// Reading overlaps with computing. Memory: four blocks, whatever the length of the input.
+/// Reading overlaps with computing. Memory, whatever the length of the input: four blocks of a stream;
+/// of a file some 128 KiB for each thread, and the codes of a block.
 ///
 /// # Errors
 /// As [`crate::Codebook::encode_into`], with rows counted from the reader's first, and
@@ -134,7 +142,7 @@ impl<T: RowNumber + Send + 'static> Blocks<T> {
 /// ```
 pub fn encode_blocks(
     model: &Quantizer,
-    reader: RowReader<'static>,
+    mut reader: RowReader<'static>,
     rows: Option<usize>,
     task: &Task,
     mut each: impl FnMut(&Codes<'_>) -> Result<()>,
@@ -148,10 +156,24 @@ pub fn encode_blocks(
     let first = reader.row();
     begin(task, &reader);
     let encoder = Encoder::new(book, model.rotation(), task)?;
-    let mut blocks = Blocks::<f32>::new(reader, rows.unwrap_or(block_rows(dim)).max(1));
+    let rows = rows.unwrap_or(block_rows(dim)).max(1);
     let mut done = 0;
     with_width!(ks, T, {
         let mut codes: Vec<T> = Vec::new();
+        if reader.is_file() {
+            let mut buffers = vec![Vec::new(); threads::num_threads()];
+            while let Some(left) = reader.rows().map(|all| all - reader.row()).filter(|&n| n > 0) {
+                let rows = left.min(rows as u64) as usize;
+                codes.clear();
+                reserve(&mut codes, rows * m, "a block of codes")?;
+                codes.resize(rows * m, T::default());
+                encode_chunks(&encoder, &mut reader, &mut buffers, &mut codes, m, task)?;
+                done += rows as u64;
+                each(&Codes::new(&codes, m, ks)?)?;
+            }
+            return Ok(done);
+        }
+        let mut blocks = Blocks::<f32>::new(reader, rows);
         while let Some(block) = blocks.next(task)? {
             let vectors = Vectors::new(&block, dim)?;
             codes.clear();
@@ -165,6 +187,52 @@ pub fn encode_blocks(
         }
         Ok(done)
     })
+}
+
+/// Encodes the next rows of a file, as many as `codes` has room for, by one worker for each buffer.
+/// Of several errors it returns that of the first row.
+fn encode_chunks<T: Code>(
+    encoder: &Encoder<'_>,
+    reader: &mut RowReader<'static>,
+    buffers: &mut [Vec<f32>],
+    codes: &mut [T],
+    m: usize,
+    task: &Task,
+) -> Result<()> {
+    let dim = reader.dim();
+    let rows = (CHUNK_VALUES / dim).next_multiple_of(TILE).clamp(TILE, encoder.chunk_rows());
+    let chunks = codes.chunks_mut(rows * m);
+    let shared = Mutex::new((reader, chunks));
+    let faults = threads::map(task, buffers.iter_mut().collect(), |buffer: &mut Vec<f32>| {
+        loop {
+            let (first, codes, read) = {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let (reader, chunks) = &mut *shared;
+                let Some(codes) = chunks.next() else { return Ok(None) };
+                let (first, read) = (reader.row(), reader.read(codes.len() / m, buffer));
+                if read.is_err() {
+                    // There is nothing behind it.
+                    *chunks = [].chunks_mut(1);
+                }
+                (first, codes, read)
+            };
+            let done = read.and_then(|rows| {
+                let vectors = Vectors::new(buffer, dim)?;
+                let good = encoder.run(buffer, codes, task)?;
+                task.advance(rows as u64);
+                if good { Ok(()) } else { Err(vectors.fault("vectors", vector_limit(dim))) }
+            });
+            match done {
+                Ok(()) => {}
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(error) => return Ok(Some((first, at_row(error, first)))),
+            }
+        }
+    })?;
+    match faults.into_iter().flatten().min_by_key(|&(first, _)| first) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
 }
 
 /// The vectors that the codes of `reader`, any integers, stand for, block by block; see
@@ -390,7 +458,7 @@ const MAGIC: &[u8; 8] = b"picopart";
 const CHECKPOINT: usize = 8 + FINGERPRINT + 8 + 4;
 const FINGERPRINT: usize = 30;
 
-/// What the codes depend on: the model, the shape of the input, the kernels.
+/// What the codes depend on: the model, the shape of the input and its column, the kernels.
 fn fingerprint(model: &Quantizer, reader: &RowReader<'_>) -> Result<Vec<u8>> {
     let book = model.codebook();
     let mut crc = crc32fast::Hasher::new();
@@ -401,6 +469,7 @@ fn fingerprint(model: &Quantizer, reader: &RowReader<'_>) -> Result<Vec<u8>> {
         values.iter().for_each(|value| value.push_le(&mut bytes));
         crc.update(&bytes);
     }
+    crc.update(reader.column().unwrap_or_default().as_bytes());
     let mut out = crc.finalize().to_le_bytes().to_vec();
     out.extend((book.m() as u64).to_le_bytes());
     out.extend((book.ks() as u64).to_le_bytes());
@@ -695,6 +764,48 @@ mod tests {
         let result = encode_file(&model(3), reader(&bytes), &output, &options, &task);
         assert_eq!(result, Err(Error::Cancelled));
         assert!(!partial_path(&output).exists(), "nothing was done");
+    }
+
+    #[test]
+    fn a_file_gives_the_codes_and_the_errors_of_a_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("input.npy");
+        const ROWS: usize = 20_000;
+        let mut bytes = input(ROWS);
+        std::fs::write(&path, &bytes).unwrap();
+        let all = |reader: RowReader<'static>, rows| {
+            let mut out = Vec::new();
+            let done = encode_blocks(&model(300), reader, rows, &Task::new(), |codes| {
+                with_codes!(codes, |codes| out.extend(codes.iter().map(|code| code.index())));
+                Ok(())
+            })?;
+            assert_eq!(done as usize * 2, out.len());
+            Ok(out)
+        };
+        let whole = all(reader(&bytes), None);
+        assert!(whole.as_ref().is_ok_and(|codes| codes.len() == 2 * ROWS));
+        for rows in [None, Some(7001), Some(usize::MAX)] {
+            assert_eq!(all(RowReader::open(&path).unwrap(), rows), whole, "{rows:?}");
+        }
+        // The file shrinks when it is open: the rows that are left are read.
+        let open = RowReader::open(&path).unwrap();
+        let cut = bytes.len() - 9 * DIM * 4;
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        assert!(matches!(all(open, None), Err(Error::Truncated { .. })));
+        // Of bad values in several chunks, the first is named.
+        for row in [19_999, 15_000, 12_345] {
+            let at = bytes.len() - (ROWS - row) * DIM * 4;
+            bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+            std::fs::write(&path, &bytes).unwrap();
+            let found = all(RowReader::open(&path).unwrap(), None);
+            assert!(
+                matches!(found, Err(Error::NonFinite { row: at, .. }) if at == row),
+                "{found:?}"
+            );
+        }
+        let mut open = RowReader::open(&path).unwrap();
+        open.skip(12_346).unwrap();
+        assert!(matches!(all(open, None), Err(Error::NonFinite { row: 15_000, .. })));
     }
 
     #[test]

@@ -16,7 +16,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Metric, Nearest, Panel, TILE, TileRef, scalar};
+use super::{CHUNK, Kernels, Metric, Nearest, Panel, STRIP, TILE, TileRef, scalar};
 
 /// Registers of rows that one pass over the codewords holds.
 const GROUP: usize = 3;
@@ -66,6 +66,107 @@ fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, ou
     }
     for lane in 0..TILE {
         out.codes[lane] = resolve::<DIFFERENCES>(panel, tile, lane, out);
+    }
+}
+
+pub(super) fn nearest_among(
+    _proof: Kernels,
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    strip: usize,
+    out: &mut Nearest,
+) {
+    // SAFETY: as in `nearest`.
+    unsafe {
+        if panel.differences() {
+            among_in_strip::<true>(panel, numbers, tile, strip, out);
+        } else {
+            among_in_strip::<false>(panel, numbers, tile, strip, out);
+        }
+    }
+}
+
+/// Registers of a strip.
+const HALVES: usize = STRIP / LANES;
+
+#[target_feature(enable = "avx2,fma")]
+fn among_in_strip<const DIFFERENCES: bool>(
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    strip: usize,
+    out: &mut Nearest,
+) {
+    let first = strip * STRIP;
+    let mut best = Best {
+        distances: [_mm256_castps_si256(_mm256_set1_ps(f32::INFINITY)); HALVES],
+        codes: [_mm256_setzero_si256(); HALVES],
+    };
+    let (fours, rest) = numbers.as_chunks::<4>();
+    for four in fours {
+        best.measure::<DIFFERENCES, 4>(panel, four, tile, first);
+    }
+    for &one in rest {
+        best.measure::<DIFFERENCES, 1>(panel, &[one], tile, first);
+    }
+    for h in 0..HALVES {
+        let lanes = first + h * LANES;
+        store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best.distances[h]));
+        store_integers(&mut out.codes[lanes..][..LANES], best.codes[h]);
+    }
+}
+
+/// The least distances of a strip's rows so far, and whose they are.
+struct Best {
+    distances: [__m256i; HALVES],
+    codes: [__m256i; HALVES],
+}
+
+impl Best {
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn measure<const DIFFERENCES: bool, const N: usize>(
+        &mut self,
+        panel: &Panel,
+        numbers: &[u32; N],
+        tile: TileRef<'_>,
+        first: usize,
+    ) {
+        let ds = panel.ds;
+        let mut rows = [&panel.rows[..ds]; N];
+        for j in 0..N {
+            rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
+        }
+        let mut sums = [[_mm256_setzero_ps(); HALVES]; N];
+        if !DIFFERENCES {
+            for j in 0..N {
+                let norm = _mm256_set1_ps(panel.norms[numbers[j] as usize]);
+                for h in 0..HALVES {
+                    let norms = load8(&tile.norms[first + h * LANES..]);
+                    sums[j][h] = _mm256_add_ps(norms, norm);
+                }
+            }
+        }
+        for (d, x) in tile.lanes.chunks_exact(TILE).enumerate() {
+            let x: [__m256; HALVES] = std::array::from_fn(|h| load8(&x[first + h * LANES..]));
+            for j in 0..N {
+                let weight = _mm256_set1_ps(rows[j][d]);
+                for h in 0..HALVES {
+                    sums[j][h] = step::<DIFFERENCES>(x[h], weight, sums[j][h]);
+                }
+            }
+        }
+        for j in 0..N {
+            let code = _mm256_set1_epi32(numbers[j] as i32);
+            for h in 0..HALVES {
+                let sum = _mm256_castps_si256(sums[j][h]);
+                let sum = _mm256_max_epi32(sum, _mm256_setzero_si256());
+                let closer = _mm256_cmpgt_epi32(self.distances[h], sum);
+                self.distances[h] = _mm256_min_epi32(self.distances[h], sum);
+                self.codes[h] = _mm256_blendv_epi8(self.codes[h], code, closer);
+            }
+        }
     }
 }
 
@@ -182,7 +283,14 @@ fn load_rows(rows: &[f32], places: Places, centre: &[f32], lanes: &mut [f32], no
             take(d + j, column);
         }
     }
-    for d in ds / 4 * 4..ds {
+    let mut d = ds / 4 * 4;
+    if ds - d >= 2 {
+        let [even, odd] = two_columns(rows, places, d);
+        take(d, even);
+        take(d + 1, odd);
+        d += 2;
+    }
+    if d < ds {
         take(d, one_column(rows, places, d));
     }
     store(norms, sums);
@@ -212,6 +320,20 @@ fn transposed(a: __m256, b: __m256, c: __m256, e: __m256) -> [__m256; 4] {
         _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, ce_high),
         _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, ce_high),
     ]
+}
+
+/// Columns d and d + 1 of eight rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two_columns(rows: &[f32], places: Places, d: usize) -> [__m256; 2] {
+    // Rows r and r + 4 in the halves of a register, as in `four_columns`.
+    let pair = |row: usize| {
+        let low = load2(&rows[places[row] + d..]);
+        _mm256_set_m128(load2(&rows[places[row + 4] + d..]), low)
+    };
+    let low = _mm256_unpacklo_ps(pair(0), pair(1));
+    let high = _mm256_unpacklo_ps(pair(2), pair(3));
+    [_mm256_shuffle_ps::<0b01_00_01_00>(low, high), _mm256_shuffle_ps::<0b11_10_11_10>(low, high)]
 }
 
 /// Column d of eight rows.
@@ -295,6 +417,15 @@ fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
         }
         store(out, sums);
     }
+}
+
+/// Two floats and two zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load2(values: &[f32]) -> __m128 {
+    assert!(values.len() >= 2);
+    // SAFETY: two floats are readable, because of the assertion above; the load needs no alignment.
+    unsafe { _mm_castsi128_ps(_mm_loadl_epi64(values.as_ptr().cast())) }
 }
 
 #[inline]

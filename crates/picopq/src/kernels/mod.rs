@@ -27,17 +27,30 @@ use std::sync::OnceLock;
 #[cfg(fuzzing)]
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::error::{Error, Result, filled, reserve, size};
+use crate::error::{Error, Result, filled, size, with_capacity};
 use crate::metric::Metric;
 
 /// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
 pub(crate) const TILE: usize = 48;
+/// Rows of a tile that have a list of codewords to themselves.
+pub(crate) const STRIP: usize = 16;
 /// Codewords that a kernel measures together.
 pub(crate) const CHUNK: usize = 8;
 /// Up to this sub-space dimension distances are summed from differences; above it, from
 /// |c|^2 - 2 x.c + |x|^2 on centred data, whose rounding error (relative to |x|^2) is by then
 /// small against the distances themselves.
 const MAX_DIFFERENCE_DIM: usize = 4;
+
+/// The numbers of so few codewords that [`Kernels::nearest_among`] is faster with all of them.
+const ALL_OF_FEW: [u32; 32] = {
+    let mut numbers = [0; 32];
+    let mut k = 0;
+    while k < numbers.len() {
+        numbers[k] = k as u32;
+        k += 1;
+    }
+    numbers
+};
 
 /// The kernels in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +137,12 @@ impl Kernels {
     /// its squared distance.
     pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        if let Some(numbers) = ALL_OF_FEW.get(..panel.rows.len() / panel.ds) {
+            for strip in 0..TILE / STRIP {
+                self.nearest_among(panel, numbers, tile, strip, out);
+            }
+            return;
+        }
         match self.0 {
             InstructionSet::Scalar => scalar::nearest(panel, tile, out),
             #[cfg(target_arch = "x86_64")]
@@ -131,6 +150,32 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 avx512::nearest(self, panel, tile, out);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// As [`Kernels::nearest`], bit for bit, for one strip of the tile and among the codewords of
+    /// these ascending `numbers` alone. For short lists: there is no last step per row, but a little
+    /// more work for each codeword.
+    pub(crate) fn nearest_among(
+        self,
+        panel: &Panel,
+        numbers: &[u32],
+        tile: TileRef<'_>,
+        strip: usize,
+        out: &mut Nearest,
+    ) {
+        assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        assert!(strip < TILE / STRIP);
+        match self.0 {
+            InstructionSet::Scalar => scalar::nearest_among(panel, numbers, tile, strip, out),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::nearest_among(self, panel, numbers, tile, strip, out),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+                avx512::nearest_among(self, panel, numbers, tile, strip, out);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -153,22 +198,10 @@ impl Kernels {
         }
     }
 
-    /// Transposes up to [`TILE`] rows, less `centre` (ds,), into `lanes` (ds, TILE), and writes
-    /// their squared norms. Row i is `rows[i * stride..][..ds]`.
+    /// Transposes `count` rows, at most [`TILE`], less `centre` (ds,), into `lanes` (ds, TILE), and
+    /// writes their squared norms. Row i is `rows[place(i)..][..ds]`. What lanes past the last row
+    /// hold means nothing.
     pub(crate) fn load(
-        self,
-        rows: &[f32],
-        stride: usize,
-        centre: &[f32],
-        lanes: &mut [f32],
-        norms: &mut [f32; TILE],
-    ) {
-        let count = rows.len().div_ceil(stride).min(TILE);
-        self.load_at(rows, count, |row| row * stride, centre, lanes, norms);
-    }
-
-    /// [`Kernels::load`] of `count` rows, of which row i is `rows[place(i)..][..ds]`.
-    fn load_at(
         self,
         rows: &[f32],
         count: usize,
@@ -177,6 +210,7 @@ impl Kernels {
         lanes: &mut [f32],
         norms: &mut [f32; TILE],
     ) {
+        assert!(count <= TILE);
         assert_eq!(lanes.len(), centre.len() * TILE);
         match self.0 {
             InstructionSet::Scalar => scalar::load(rows, count, place, centre, lanes, norms),
@@ -216,10 +250,12 @@ pub fn choose_kernels(number: usize) -> Option<InstructionSet> {
 ///
 /// `weights[(chunk * ds + d) * CHUNK + j]` belongs to codeword `chunk * CHUNK + j`, taken about the
 /// centre: `c_d` where distances are summed from differences, else `-2 c_d` beside `|c|^2` in
-/// `norms`. Codewords past `ks` are infinitely far.
+/// `norms`. Codewords past `ks` are infinitely far. `rows` has the same weights for
+/// [`Kernels::nearest_among`], codeword by codeword.
 pub(crate) struct Panel {
     ds: usize,
     weights: Vec<f32>, // (chunks, ds, CHUNK)
+    rows: Vec<f32>,    // (ks, ds)
     norms: Vec<f32>,   // (chunks, CHUNK)
     centre: Vec<f32>,  // (ds,)
 }
@@ -234,6 +270,7 @@ impl Panel {
         let padding = if differences { f32::INFINITY } else { 0.0 };
         let what = "the codewords' panel";
         let mut weights = filled(size(&[chunks, ds, CHUNK], what)?, padding, what)?;
+        let mut rows = with_capacity(codewords.len(), what)?;
         let mut norms = filled(chunks * CHUNK, f32::INFINITY, what)?;
         for (k, codeword) in codewords.chunks_exact(ds).enumerate() {
             let (chunk, j) = (k / CHUNK, k % CHUNK);
@@ -243,37 +280,11 @@ impl Panel {
                 norm += f64::from(centred) * f64::from(centred);
                 let weight = if differences { centred } else { -2.0 * centred };
                 weights[(chunk * ds + d) * CHUNK + j] = weight;
+                rows.push(weight);
             }
             norms[k] = norm as f32;
         }
-        Ok(Self { ds, weights, norms, centre })
-    }
-
-    /// Takes the codewords of these `numbers` from another panel of the same sub-space.
-    pub(crate) fn choose(&mut self, from: &Self, numbers: &[u32]) -> Result<()> {
-        let ds = self.ds;
-        assert_eq!(ds, from.ds);
-        let chunks = numbers.len().div_ceil(CHUNK);
-        let weights = chunks * ds * CHUNK;
-        let more = weights.saturating_sub(self.weights.len());
-        reserve(&mut self.weights, more, "the near codewords")?;
-        self.weights.resize(weights, 0.0);
-        self.norms.clear();
-        reserve(&mut self.norms, chunks * CHUNK, "the near codewords")?;
-        let (from_weights, _) = from.weights.as_chunks::<CHUNK>();
-        let (weights, _) = self.weights.as_chunks_mut::<CHUNK>();
-        for (numbers, weights) in numbers.chunks(CHUNK).zip(weights.chunks_exact_mut(ds)) {
-            for j in 0..CHUNK {
-                // The last codeword again fills the chunk: it never comes first.
-                let number = numbers[j.min(numbers.len() - 1)] as usize;
-                let source = &from_weights[number / CHUNK * ds..][..ds];
-                for (target, source) in weights.iter_mut().zip(source) {
-                    target[j] = source[number % CHUNK];
-                }
-                self.norms.push(from.norms[number]);
-            }
-        }
-        Ok(())
+        Ok(Self { ds, weights, rows, norms, centre })
     }
 
     fn differences(&self) -> bool {
@@ -335,27 +346,18 @@ pub(crate) struct TileRef<'a> {
 pub(crate) struct Tile {
     lanes: Vec<f32>, // (ds, TILE)
     norms: [f32; TILE],
-    zeros: Vec<f32>, // (ds,), the centre of centred rows
 }
 
 impl Tile {
     pub(crate) fn new(ds: usize) -> Self {
-        Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE], zeros: vec![0.0; ds] }
+        Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE] }
     }
 
-    /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`. What lanes past
-    /// the last row hold means nothing.
+    /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`.
     pub(crate) fn load(&mut self, kernels: Kernels, rows: &[f32], stride: usize, centre: &[f32]) {
-        kernels.load(rows, stride, centre, &mut self.lanes, &mut self.norms);
-    }
-
-    /// Takes the rows of these `numbers` (at most 48) of `rows` (n, ds), which are centred already.
-    pub(crate) fn gather(&mut self, kernels: Kernels, rows: &[f32], numbers: &[u32]) {
-        assert!(numbers.len() <= TILE);
-        let ds = self.zeros.len();
-        let place = |row: usize| numbers[row] as usize * ds;
-        let (lanes, norms) = (&mut self.lanes, &mut self.norms);
-        kernels.load_at(rows, numbers.len(), place, &self.zeros, lanes, norms);
+        let count = rows.len().div_ceil(stride).min(TILE);
+        let place = |row: usize| row * stride;
+        kernels.load(rows, count, place, centre, &mut self.lanes, &mut self.norms);
     }
 
     pub(crate) fn view(&self) -> TileRef<'_> {

@@ -90,6 +90,39 @@ fn the_chosen_codeword_is_nearest_to_rounding() {
     }
 }
 
+/// A list of codewords leads to what a panel of them alone leads to, bit for bit.
+#[test]
+fn lists_of_codewords_are_searched_alike() {
+    let mut random = LegacyRandom::new(6);
+    for (ds, ks) in SHAPES {
+        let real = (normals(&mut random, TILE * ds), normals(&mut random, ks * ds));
+        let mut integers = |len| (0..len).map(|_| random.up_to(4) as f32).collect::<Vec<f32>>();
+        let coarse = (integers(TILE * ds), integers(ks * ds));
+        for (rows, codewords) in [real, coarse] {
+            let middle = centre(&codewords, ds, 0..ds);
+            let panel = Panel::new(&codewords, middle.clone()).unwrap();
+            for step in [1, 2, 3, 7, 100] {
+                let numbers: Vec<u32> = (0..ks as u32).step_by(step).collect();
+                let chosen: Vec<f32> =
+                    codewords.chunks_exact(ds).step_by(step).flatten().copied().collect();
+                let few = Panel::new(&chosen, middle.clone()).unwrap();
+                for kernels in Kernels::available() {
+                    let mut tile = Tile::new(ds);
+                    tile.load(kernels, &rows, ds, &middle);
+                    let (mut wanted, mut found) = (Nearest::new(), Nearest::new());
+                    kernels.nearest(&few, tile.view(), &mut wanted);
+                    for strip in 0..TILE / STRIP {
+                        kernels.nearest_among(&panel, &numbers, tile.view(), strip, &mut found);
+                    }
+                    let codes = wanted.codes.map(|code| numbers[code as usize]);
+                    assert_eq!(found.codes, codes, "{kernels:?} ds {ds} ks {ks} step {step}");
+                    assert_eq!(found.distances, wanted.distances);
+                }
+            }
+        }
+    }
+}
+
 /// A large common offset is centred away and costs no accuracy.
 #[test]
 fn an_offset_does_not_blur_the_distances() {
@@ -120,7 +153,8 @@ fn tiles_are_the_same() {
             let data = normals(&mut random, n * stride);
             let load = |kernels: Kernels| {
                 let (mut lanes, mut norms) = (vec![0.0; ds * TILE], [0.0; TILE]);
-                kernels.load(&data[before..], stride, &middle, &mut lanes, &mut norms);
+                let (count, place) = (n.min(TILE), |row| row * stride);
+                kernels.load(&data[before..], count, place, &middle, &mut lanes, &mut norms);
                 (lanes, norms)
             };
             let reference = load(Kernels(InstructionSet::Scalar));

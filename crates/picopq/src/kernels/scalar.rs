@@ -9,35 +9,49 @@
 //!         if d < best: best = d, code = k        (strict: ties stay with the lowest index)
 //! ```
 
-use super::{CHUNK, Metric, Nearest, Panel, TILE, TileRef};
+use std::ops::Range;
+
+use super::{Metric, Nearest, Panel, STRIP, TILE, TileRef};
 
 pub(super) fn nearest(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
-    out.codes = [0; TILE];
-    out.distances = [f32::INFINITY; TILE];
-    let weights = panel.weights.chunks_exact(panel.ds * CHUNK);
-    for (chunk, (weights, norms)) in weights.zip(panel.norms.chunks_exact(CHUNK)).enumerate() {
-        for j in 0..CHUNK {
-            let distances = measure(panel, weights, norms[j], j, tile);
-            for lane in 0..TILE {
-                if distances[lane] < out.distances[lane] {
-                    out.distances[lane] = distances[lane];
-                    out.codes[lane] = (chunk * CHUNK + j) as u32;
-                }
+    among(panel, 0..panel.rows.len() / panel.ds, tile, 0..TILE, out);
+}
+
+pub(super) fn nearest_among(
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    strip: usize,
+    out: &mut Nearest,
+) {
+    let rows = strip * STRIP..(strip + 1) * STRIP;
+    among(panel, numbers.iter().map(|&k| k as usize), tile, rows, out);
+}
+
+fn among(
+    panel: &Panel,
+    numbers: impl Iterator<Item = usize>,
+    tile: TileRef<'_>,
+    rows: Range<usize>,
+    out: &mut Nearest,
+) {
+    out.codes[rows.clone()].fill(0);
+    out.distances[rows.clone()].fill(f32::INFINITY);
+    for k in numbers {
+        let distances = measure(panel, k, tile);
+        for lane in rows.clone() {
+            if distances[lane] < out.distances[lane] {
+                out.distances[lane] = distances[lane];
+                out.codes[lane] = k as u32;
             }
         }
     }
 }
 
-/// The squared distances of the tile's rows to codeword `j` of a chunk.
-fn measure(
-    panel: &Panel,
-    weights: &[f32], // (ds, CHUNK)
-    norm: f32,
-    j: usize,
-    tile: TileRef<'_>,
-) -> [f32; TILE] {
+/// The squared distances of the tile's rows to codeword `k`.
+fn measure(panel: &Panel, k: usize, tile: TileRef<'_>) -> [f32; TILE] {
     let mut sums = [0.0_f32; TILE];
-    let columns = tile.lanes.chunks_exact(TILE).zip(weights.iter().skip(j).step_by(CHUNK));
+    let columns = tile.lanes.chunks_exact(TILE).zip(&panel.rows[k * panel.ds..]);
     if panel.differences() {
         for (x, &c) in columns {
             for lane in 0..TILE {
@@ -47,7 +61,7 @@ fn measure(
         }
     } else {
         for lane in 0..TILE {
-            sums[lane] = norm + tile.norms[lane];
+            sums[lane] = panel.norms[k] + tile.norms[lane];
         }
         for (x, &weight) in columns {
             for lane in 0..TILE {
@@ -58,7 +72,7 @@ fn measure(
     sums.map(|sum| sum.max(0.0))
 }
 
-/// See [`super::Kernels::load_at`].
+/// See [`super::Kernels::load`].
 pub(super) fn load(
     rows: &[f32],
     count: usize,
