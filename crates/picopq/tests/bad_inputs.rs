@@ -336,18 +336,22 @@ fn transforms_of_faiss() {
     let [mean, values, directions] =
         [4, 4, 16].map(|count: usize| [numbers(&[count as u64]), vec![0; 4 * count]].concat());
     let analysis = [mean, values, directions].concat();
-    for (letters, before) in [
-        (b"LTra", vec![]),
-        (b"rrot", vec![]),
-        (b"PCAm", [&[0; 5][..], &analysis].concat()),
-        (b"PcAm", [&[0; 9][..], &analysis].concat()),
-        (b"Pcam", [&[0; 13][..], &analysis].concat()),
-        (b"Viqm", vec![0; 8]),
+    for (letters, class, before) in [
+        (b"LTra", "LinearTransform", vec![]),
+        (b"rrot", "RandomRotationMatrix", vec![]),
+        (b"PCAm", "PCAMatrix", [&[0; 5][..], &analysis].concat()),
+        (b"PcAm", "PCAMatrix", [&[0; 9][..], &analysis].concat()),
+        (b"Pcam", "PCAMatrix", [&[0; 13][..], &analysis].concat()),
+        (b"Viqm", "ITQMatrix", vec![0; 8]),
     ] {
         for bias in [&[][..], &[0.0; 4]] {
             let bytes = wrapped(&[transform(letters, &before, &a, bias, [4, 4])]);
             assert_eq!(read(&bytes).unwrap(), turned(transposed(&a)), "{letters:?}");
         }
+        let biased = transform(letters, &before, &a, &[0.0, 0.0, 0.0, 0.5], [4, 4]);
+        let wanted = format!("a bias ({class} (\"{}\"))", letters.escape_ascii());
+        let error = read(&wrapped(&[biased])).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { what, .. } if *what == wanted), "{error}");
     }
     // B A, as two transforms or as two wrappers.
     let mut both = vec![0.0; 16];
@@ -372,10 +376,6 @@ fn transforms_of_faiss() {
     assert_eq!(refused(wrapped(&[plain(&a), plain(&nan)])), "A");
     assert_eq!(one(plain(&a[1..])), "the size of A");
     assert_eq!(one(transform(b"LTra", &[], &a, &[0.0; 3], [4, 4])), "the size of b");
-    assert_eq!(
-        one(transform(b"LTra", &[], &a, &[0.5; 4], [4, 4])),
-        "a bias (LinearTransform (\"LTra\"))"
-    );
     for dims in [[4, 3], [3, 4], [-4, 4]] {
         let what = format!("a transform from {} to {} dimensions", dims[0], dims[1]);
         assert_eq!(one(transform(b"LTra", &[], &a, &[], dims)), what);
