@@ -24,6 +24,8 @@ pub(crate) use scan::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble
 
 use std::ops::Range;
 use std::sync::OnceLock;
+#[cfg(fuzzing)]
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::error::{Error, Result, filled, size, with_capacity};
 use crate::metric::Metric;
@@ -113,6 +115,10 @@ impl Kernels {
 
     /// The kernels of this process: `PICOPQ_KERNELS` where set, else the widest.
     pub(crate) fn active() -> Result<Self> {
+        #[cfg(fuzzing)]
+        if let Some(kernels) = Self::available().nth(CHOSEN.load(Relaxed)) {
+            return Ok(kernels);
+        }
         static ACTIVE: OnceLock<Result<Kernels>> = OnceLock::new();
         ACTIVE.get_or_init(|| Self::choose(std::env::var("PICOPQ_KERNELS").ok())).clone()
     }
@@ -225,6 +231,19 @@ impl Kernels {
 /// [`Error::KernelsUnavailable`] if `PICOPQ_KERNELS` asks for one that is not here.
 pub fn instruction_set() -> Result<InstructionSet> {
     Kernels::active().map(|kernels| kernels.0)
+}
+
+/// The place among the available sets of the one that [`choose_kernels`] named.
+#[cfg(fuzzing)]
+static CHOSEN: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Has all later calls use an instruction set of this processor, numbered from 0, the scalar one;
+/// `None` where there are fewer. For the fuzz targets, which compare the sets in one process.
+#[cfg(fuzzing)]
+pub fn choose_kernels(number: usize) -> Option<InstructionSet> {
+    let kernels = Kernels::available().nth(number)?;
+    CHOSEN.store(number, Relaxed);
+    Some(kernels.0)
 }
 
 /// The codewords of one sub-space, laid out for [`Kernels::nearest`].
