@@ -9,7 +9,7 @@ CARGO_FLAGS := --release --locked
 UNTIMED := --lib --test errors --test io --test opq --test properties --test threads
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python lint format bench bench-stream counts soak deny clean
+.PHONY: help build demo test test-rust test-python lint format bench bench-stream counts fuzz soak coverage deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ build: $(VENV)/.ready ## build the Python package into .venv
 demo: build ## compress and search 10,000 real sentence embeddings; writes target/demo.html
 	$(BIN)/python examples/definitions/demo.py
 
-test: lint test-rust test-python ## everything that must hold: format, lints, Rust, docs, Python, stubs
+test: lint test-rust test-python fuzz ## everything that must hold: format, lints, Rust, docs, Python, fuzzing
 
 test-rust: ## Rust unit, integration, documentation and command-line tests, at every level of the kernels
 	cargo test $(CARGO_FLAGS) --package picopq --package picopq-cli
@@ -38,11 +38,13 @@ test-python: build ## Python tests, among them the comparison with nanopq and th
 
 lint: ## formatting, lints and documentation, warnings as errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	PYO3_PYTHON=$(PYTHON) cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --package picopq --features parquet --no-deps --quiet
 
 format: ## format the Rust code
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 bench: build ## compare with nanopq, Faiss and ScaNN; CASE=encode for a part, QUICK=1 for two minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
@@ -57,15 +59,20 @@ counts: ## count the instructions of encode and fit per vector, with valgrind
 	cargo build $(CARGO_FLAGS) --package picopq --example counts
 	$(PYTHON) bench/counts.py
 
-FUZZ_TARGETS := own faiss rows search
-SECONDS ?= 60
+fuzz: ## run every fuzz target for 20 seconds, or SECONDS, on from its seeds
+	fuzz/run $(or $(SECONDS),20)
 
-soak: build ## fuzz for SECONDS each, more random cases, processes (nightly Rust, cargo-fuzz)
-	mkdir -p fuzz/corpus/faiss && cp crates/picopq/tests/data/*.faiss fuzz/corpus/faiss
-	set -e; for target in $(FUZZ_TARGETS); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS) -malloc_limit_mb=1024; done
+soak: build ## fuzz for 300 seconds each, or SECONDS; more random cases, processes
+	fuzz/run $(or $(SECONDS),300)
 	PROPTEST_CASES=2000 timeout 1800 cargo test $(CARGO_FLAGS) --package picopq --lib --test properties
 	cd python && for round in 1 2 3; do ../$(BIN)/python -m pytest tests/test_processes.py || exit 1; done
+
+coverage: ## lines of the library that its Rust tests run (cargo-llvm-cov, component llvm-tools)
+	cargo llvm-cov clean --workspace
+	cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --features parquet
+	PICOPQ_KERNELS=scalar cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --features parquet $(UNTIMED)
+	PICOPQ_KERNELS=avx2 cargo llvm-cov $(CARGO_FLAGS) --no-report --package picopq --features parquet $(UNTIMED)
+	cargo llvm-cov report --release --ignore-filename-regex 'tests|parity'
 
 deny: ## licences and sources of dependencies (cargo-deny); ADVISORIES=1 asks for advisories
 	cargo deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)

@@ -7,7 +7,9 @@ use picopq::io::Stored;
 mod used;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if let Ok(stored) = Stored::from_faiss_bytes(bytes, &Task::new()) {
+    let known = Stored::from_faiss_bytes(bytes, &Task::new());
+    used::piped(bytes, &known, Stored::read_faiss);
+    if let Ok(stored) = known {
         used::stored(stored);
     }
 });

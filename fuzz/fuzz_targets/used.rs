@@ -1,7 +1,29 @@
-//! What is read can be used.
+//! What is read can be used, and a pipe reads as memory does.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use picopq::io::Stored;
-use picopq::{Filter, Task, Vectors};
+use picopq::{Filter, Result, Task, Vectors};
+
+/// What a pipe holds before its writer waits.
+const PIPE: usize = 1 << 16;
+
+/// Reads the bytes from a pipe, whose length nobody knows, and compares with `known`.
+pub fn piped(bytes: &[u8], known: &Result<Stored>, read: fn(&Path, &Task) -> Result<Stored>) {
+    if bytes.len() > PIPE {
+        return;
+    }
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(bytes).unwrap();
+    drop(writer);
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    match (known, read(Path::new(&path), &Task::new())) {
+        (Ok(known), Ok(piped)) => assert_eq!(*known, piped),
+        (known, piped) => assert_eq!(known.is_ok(), piped.is_ok(), "{known:?} {piped:?}"),
+    }
+}
 
 /// Decodes and searches; errors are answers, panics are not.
 pub fn stored(stored: Stored) {

@@ -51,3 +51,12 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> i32 {
         }
     }
 }
+
+/// The exit code that arguments have without running: that of a wrong command line or of a help
+/// text, which is made. For the fuzz targets.
+#[cfg(fuzzing)]
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Option<i32> {
+    let error = Arguments::try_parse_from(arguments).err()?;
+    let _ = error.render().ansi().to_string();
+    Some(error.exit_code())
+}

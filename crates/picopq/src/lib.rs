@@ -47,6 +47,8 @@ mod vectors;
 pub use codes::{Code, CodeData, Codes};
 pub use error::{Error, Result};
 pub use index::{Filter, Index, rerank};
+#[cfg(fuzzing)]
+pub use kernels::choose_kernels;
 pub use kernels::{InstructionSet, instruction_set};
 pub use linalg::Rotation;
 pub use metric::Metric;

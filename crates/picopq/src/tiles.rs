@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! at first    tiles in the order of the rows, measured against every codeword
-//! arranged    the rows of a codeword, farthest first, 48 to a tile: each tile is a ball about p,
-//!             what the codeword was then, with the radius r of its farthest row
+//! arranged    the rows of a codeword, farthest first, 48 to a tile: each strip of 16 is a ball
+//!             about p, what the codeword was then, with the radius r of its farthest row
 //! ```
 //! For a row x of a ball and the codeword a that p has become, wherever it is by now,
 //! |x - c|^2 - |x - a|^2 = |p - c|^2 - |p - a|^2 + 2 (x - p).(a - c)
 //! is at least |p - c|^2 - |p - a|^2 - 2 r |a - c|. A codeword c for which that is positive is not
-//! nearest to any row of the ball, so the tile is measured without it, and every label and distance
+//! nearest to any row of the ball, so the strip is measured without it, and every label and distance
 //! is that of the whole search, bit for bit.
 
 use std::ops::Range;
 
 use crate::error::{Result, collected, copied, filled, size, with_capacity};
-use crate::kernels::{self, Kernels, Nearest, Panel, TILE, TileRef};
+use crate::kernels::{self, Kernels, Nearest, Panel, STRIP, TILE, TileRef};
 use crate::metric::Metric;
 use crate::threads::{self, Task};
 use crate::vectors::Vectors;
@@ -63,8 +63,8 @@ struct Ball {
     rows: usize,
     /// The codeword whose origin is the ball's centre, once it was the nearest of all its rows.
     owner: Option<u32>,
-    /// No row's squared distance to that origin is above.
-    square: f64,
+    /// For each strip, what no row's squared distance to that origin is above.
+    squares: [f64; TILE / STRIP],
 }
 
 /// Where a row is: chunk, tile and lane.
@@ -97,7 +97,8 @@ impl<'a> Points<'a> {
             let rows = chunk_rows.min(n - first);
             let numbers = collected(0..rows as u32, rows, "the rows' numbers")?;
             let mut balls = with_capacity(rows.div_ceil(TILE), "the tiles")?;
-            let ball = |rows: &[u32]| Ball { rows: rows.len(), owner: None, square: f64::INFINITY };
+            let ball =
+                |rows: &[u32]| Ball { rows: rows.len(), owner: None, squares: [0.0; TILE / STRIP] };
             balls.extend(numbers.chunks(TILE).map(ball));
             let chunk = points.load(first, numbers, balls, kernels, task)?;
             let most = chunk.lanes.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
@@ -244,9 +245,11 @@ fn sorted(chunk: Chunk, ks: usize, error: f64) -> Result<(Vec<u32>, Vec<Ball>)> 
         let members = &mut keys[std::mem::replace(&mut begin, end)..end];
         members.sort_unstable();
         balls.extend(members.chunks(TILE).map(|members| {
-            let farthest = f32::from_bits(!((members[0] >> 32) as u32));
-            let square = f64::from(farthest) + error;
-            Ball { rows: members.len(), owner: Some(label as u32), square }
+            let mut squares = [0.0; TILE / STRIP];
+            for (square, strip) in squares.iter_mut().zip(members.chunks(STRIP)) {
+                *square = f64::from(f32::from_bits(!((strip[0] >> 32) as u32))) + error;
+            }
+            Ball { rows: members.len(), owner: Some(label as u32), squares }
         }));
     }
     numbers.iter_mut().zip(&keys).for_each(|(number, &key)| *number = key as u32);
@@ -312,8 +315,10 @@ impl Search {
             let tile = TileRef { lanes, norms };
             match ball.owner {
                 Some(owner) => {
-                    let numbers = near.to(owner, ball.square);
-                    self.kernels.nearest_among(&self.panel, numbers, tile, &mut found);
+                    for strip in 0..ball.rows.div_ceil(STRIP) {
+                        let numbers = near.to(owner, ball.squares[strip]);
+                        self.kernels.nearest_among(&self.panel, numbers, tile, strip, &mut found);
+                    }
                 }
                 None => self.kernels.nearest(&self.panel, tile, &mut found),
             }

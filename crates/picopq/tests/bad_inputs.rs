@@ -206,6 +206,23 @@ fn faiss_files_that_are_refused() {
         let rest = [book.clone(), numbers(&[bytes])].concat();
         assert_eq!(field(&faiss(b"IxPq", 8, rows, &rest)), wanted, "{rows} {bytes}");
     }
+    let half = [numbers(&[8, 2, 4, 128]), vec![0; 512]].concat();
+    for (block, padded, m, bytes, wanted) in [
+        (0, 32, 2, 32, "bbs"),
+        (31, 32, 2, 32, "bbs"),
+        (48, 48, 2, 48, "bbs"),
+        (-32, 32, 2, 32, "bbs"),
+        (65_568, 65_568, 2, 65_568, "bbs"),
+        (32, 64, 2, 64, "ntotal2"),
+        (32, 32, 3, 48, "M2"),
+        (32, 32, 2, 31, "the bytes of codes"),
+        (32, 32, 2, 32, "the codes"),
+    ] {
+        let sizes = [[0, block, 0].map(i32::to_le_bytes).concat(), numbers(&[padded, m, bytes])];
+        let rest = [half.clone(), sizes.concat()].concat();
+        assert_eq!(field(&faiss(b"IPfs", 8, 5, &rest)), wanted, "{block} {padded} {m} {bytes}");
+    }
+    assert_eq!(field(&faiss(b"IPfs", 8, 5, &book)), "nbits");
     // Wrappers around wrappers, with no end or too many.
     let head = faiss(b"IxMp", 8, 5, &[]);
     let nested = |depth: usize| head.repeat(depth);
@@ -218,8 +235,22 @@ fn faiss_files_that_are_refused() {
     // Types by their names.
     for (letters, wanted) in [
         (b"IxFI", "IndexFlat (\"IxFI\")"),
+        (b"IxF2", "IndexFlat (\"IxF2\")"),
         (b"IwPQ", "IndexIVFPQ (\"IwPQ\")"),
+        (b"IwPf", "IndexIVFPQFastScan (\"IwPf\")"),
+        (b"IwQR", "IndexIVFPQR (\"IwQR\")"),
+        (b"IwFl", "IndexIVFFlat (\"IwFl\")"),
+        (b"IwSq", "IndexIVFScalarQuantizer (\"IwSq\")"),
+        (b"IxSQ", "IndexScalarQuantizer (\"IxSQ\")"),
+        (b"IxPo", "IndexPQ of an old Faiss (\"IxPo\")"),
+        (b"IxRF", "IndexRefineFlat (\"IxRF\")"),
+        (b"IxHe", "IndexLSH (\"IxHe\")"),
         (b"IHNf", "IndexHNSW (\"IHNf\")"),
+        (b"ImiQ", "MultiIndexQuantizer (\"ImiQ\")"),
+        (b"IxRq", "IndexResidualQuantizer (\"IxRq\")"),
+        (b"IxLS", "IndexLocalSearchQuantizer (\"IxLS\")"),
+        (b"IxPR", "IndexProductResidualQuantizer (\"IxPR\")"),
+        (b"null", "an absent index (\"null\")"),
         (b"\xff\0zz", "type (\"\\xff\\x00zz\")"),
     ] {
         let error = read(&faiss(letters, 8, 5, &[]));
@@ -238,11 +269,139 @@ fn faiss_files_that_are_refused() {
         changed[at..at + value.len()].copy_from_slice(value);
         assert_eq!(field(&changed), wanted, "{at}");
     }
-    for (metric, wanted) in [(2, "METRIC_L1"), (23, "METRIC_Jaccard"), (99, "metric 99")] {
+    for (metric, wanted) in [
+        (2, "METRIC_L1"),
+        (3, "METRIC_Linf"),
+        (4, "METRIC_Lp"),
+        (20, "METRIC_Canberra"),
+        (21, "METRIC_BrayCurtis"),
+        (22, "METRIC_JensenShannon"),
+        (23, "METRIC_Jaccard"),
+        (99, "metric 99"),
+    ] {
         let mut changed = whole.clone();
         changed[33] = metric;
         let error = read(&changed);
         assert!(matches!(&error, Error::Unsupported { what, .. } if what == wanted), "{error}");
+    }
+}
+
+/// A linear transform of `letters`, with what stands before its matrix.
+fn transform(
+    letters: &[u8; 4],
+    before: &[u8],
+    matrix: &[f32],
+    bias: &[f32],
+    dims: [i32; 2],
+) -> Vec<u8> {
+    let floats = |values: &[f32]| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        [numbers(&[values.len() as u64]), bytes.collect()].concat()
+    };
+    let dims = dims.map(i32::to_le_bytes).concat();
+    let flag = [u8::from(!bias.is_empty())];
+    [letters, before, &flag, &floats(matrix), &floats(bias), &dims, &[1]].concat()
+}
+
+#[test]
+fn transforms_of_faiss() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let inner = Stored {
+        model: pq(2, 2, 2, Metric::L2).into(),
+        codes: Some(codes(3, 2, 2)),
+        ids: None,
+        scan: Scan::Rows,
+    };
+    inner.write_faiss(&path, &Task::new()).unwrap();
+    let inside = fs::read(&path).unwrap();
+    let wrapped = |transforms: &[Vec<u8>]| {
+        let rest = [&(transforms.len() as i32).to_le_bytes(), &transforms.concat()[..], &inside];
+        faiss(b"IxPT", 4, 3, &rest.concat())
+    };
+    let read = |bytes: &[u8]| Stored::from_faiss_bytes(bytes, &Task::new());
+    // y = A x turns the coordinates by one, so y = B x by two with a sign.
+    let (mut a, mut b) = ([0.0; 16], [0.0; 16]);
+    for row in 0..4 {
+        a[row * 4 + (row + 1) % 4] = 1.0;
+        b[row * 4 + (row + 2) % 4] = if row == 1 { -1.0 } else { 1.0 };
+    }
+    let transposed = |matrix: &[f32; 16]| (0..16).map(|at| matrix[at % 4 * 4 + at / 4]).collect();
+    let turned = |rotation: Vec<f32>| Stored {
+        model: picopq::Opq::from_parts(pq(2, 2, 2, Metric::L2), rotation).unwrap().into(),
+        ..inner.clone()
+    };
+    let plain = |matrix: &[f32]| transform(b"LTra", &[], matrix, &[], [4, 4]);
+    assert_eq!(read(&wrapped(&[])).unwrap(), inner);
+    let [mean, values, directions] =
+        [4, 4, 16].map(|count: usize| [numbers(&[count as u64]), vec![0; 4 * count]].concat());
+    let analysis = [mean, values, directions].concat();
+    for (letters, class, before) in [
+        (b"LTra", "LinearTransform", vec![]),
+        (b"rrot", "RandomRotationMatrix", vec![]),
+        (b"PCAm", "PCAMatrix", [&[0; 5][..], &analysis].concat()),
+        (b"PcAm", "PCAMatrix", [&[0; 9][..], &analysis].concat()),
+        (b"Pcam", "PCAMatrix", [&[0; 13][..], &analysis].concat()),
+        (b"Viqm", "ITQMatrix", vec![0; 8]),
+    ] {
+        for bias in [&[][..], &[0.0; 4]] {
+            let bytes = wrapped(&[transform(letters, &before, &a, bias, [4, 4])]);
+            assert_eq!(read(&bytes).unwrap(), turned(transposed(&a)), "{letters:?}");
+        }
+        let biased = transform(letters, &before, &a, &[0.0, 0.0, 0.0, 0.5], [4, 4]);
+        let wanted = format!("a bias ({class} (\"{}\"))", letters.escape_ascii());
+        let error = read(&wrapped(&[biased])).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { what, .. } if *what == wanted), "{error}");
+    }
+    // B A, as two transforms or as two wrappers.
+    let mut both = vec![0.0; 16];
+    for (row, column) in (0..16).map(|at| (at / 4, at % 4)) {
+        both[column * 4 + row] = (0..4).map(|at| b[row * 4 + at] * a[at * 4 + column]).sum();
+    }
+    let both = turned(both);
+    assert_eq!(read(&wrapped(&[plain(&a), plain(&b)])).unwrap(), both);
+    let wrapper = [faiss(b"IxPT", 4, 3, &[1, 0, 0, 0]), plain(&a), wrapped(&[plain(&b)])].concat();
+    assert_eq!(read(&wrapper).unwrap(), both);
+
+    let refused = |bytes: Vec<u8>| match read(&bytes).unwrap_err() {
+        Error::Unsupported { what, .. } => what,
+        Error::BadField { field, .. } | Error::Truncated { field, .. } => field.to_string(),
+        other => panic!("{other}"),
+    };
+    let one = |transform| refused(wrapped(&[transform]));
+    let (twice, mut nan) = (a.map(|value| 2.0 * value), a);
+    nan[3] = f32::NAN;
+    assert_eq!(one(plain(&twice)), "transforms that do not amount to a rotation");
+    assert_eq!(one(plain(&nan)), "A");
+    assert_eq!(refused(wrapped(&[plain(&a), plain(&nan)])), "A");
+    assert_eq!(one(plain(&a[1..])), "the size of A");
+    assert_eq!(one(transform(b"LTra", &[], &a, &[0.0; 3], [4, 4])), "the size of b");
+    for dims in [[4, 3], [3, 4], [-4, 4]] {
+        let what = format!("a transform from {} to {} dimensions", dims[0], dims[1]);
+        assert_eq!(one(transform(b"LTra", &[], &a, &[], dims)), what);
+    }
+    let mut untrained = plain(&a);
+    *untrained.last_mut().unwrap() = 0;
+    assert_eq!(one(untrained), "the size of A");
+    let mut flag = plain(&a);
+    flag[4] = 2;
+    assert_eq!(one(flag), "have_bias");
+    assert_eq!(refused(faiss(b"IxPT", 4, 3, &[0xff; 4])), "the number of transforms");
+    for (letters, wanted) in [
+        (b"Viqt", "ITQTransform"),
+        (b"RmDT", "RemapDimensionsTransform"),
+        (b"VNrm", "NormalizationTransform"),
+        (b"VCnt", "CenteringTransform"),
+        (b"HRot", "HadamardRotation"),
+        (b"abcd", "transform"),
+    ] {
+        let letters_shown = letters.escape_ascii();
+        assert_eq!(one(letters.to_vec()), format!("{wanted} (\"{letters_shown}\")"));
+    }
+    // A wrapper knows the dimension and the rows of what is in it.
+    for (dim, rows) in [(2, 3), (4, 2)] {
+        let bytes = faiss(b"IxPT", dim, rows, &[&[0; 4], &inside[..]].concat());
+        assert_eq!(refused(bytes), "an index in a wrapper");
     }
 }
 

@@ -5,6 +5,8 @@ mod files;
 mod numbers;
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 use std::path::Path;
 
 use files::{
@@ -166,6 +168,8 @@ fn headers_of_numpy_that_are_refused() {
         array("'<f4'", "False", "(0, 4611686018427387904)", &[]),
         array("'<f4'", "0", "(2, 2)", &data),
         array("'<f4'", "False", "(2, 2), 'shape': (2, 2)", &data),
+        array("'<f4'", "False", "(2, 2), 'descr': '<f4'", &data),
+        array("'<f4'", "False", "(2, 2), 'fortran_order': False", &data),
         array("'<f4'", "False", "(2, 2), 'more': 1", &data),
         array("__import__('os')", "False", "(2, 2)", &data),
         npy(4, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}", &data),
@@ -178,6 +182,20 @@ fn headers_of_numpy_that_are_refused() {
     ] {
         let error = RowReader::memory(&bytes, "bytes", Format::Npy).map(drop).unwrap_err();
         assert!(is_of_a_file(&error), "{error}");
+    }
+}
+
+/// What is no array of plain numbers is named, not called broken.
+#[test]
+fn types_of_numpy_are_named() {
+    for (descr, wanted) in [
+        ("'|O'", "dtype \"|O\""),
+        ("'=f4'", "dtype \"=f4\""),
+        ("[('a', '<f4')]", "dtype \"[('a', '<f4')]\""),
+    ] {
+        let bytes = array(descr, "False", "(4,)", &[0; 16]);
+        let error = RowReader::memory(&bytes, "bytes", Format::Npy).map(drop).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { what, .. } if what == wanted), "{error}");
     }
 }
 
@@ -287,6 +305,106 @@ fn the_samples_of_faiss_are_written_byte_for_byte() {
     let error = Stored::read_faiss(&sample("ivfpq.faiss"), &Task::new()).unwrap_err();
     let wanted = "IndexIVFPQ (\"IwPQ\")";
     assert!(matches!(&error, Error::Unsupported { what, .. } if what == wanted), "{error}");
+}
+
+/// Wrappers around each other, as deep as is read and one more.
+#[test]
+fn nested_indexes() {
+    let bytes = fs::read(sample("pq4x4.faiss")).unwrap();
+    let wrapper = [b"IxPT", &bytes[4..37], &[0; 4]].concat();
+    let nested = |depth| [wrapper.repeat(depth), bytes.clone()].concat();
+    let whole = Stored::read_faiss(&sample("pq4x4.faiss"), &Task::new()).unwrap();
+    assert_eq!(Stored::from_faiss_bytes(&nested(8), &Task::new()).unwrap(), whole);
+    let error = Stored::from_faiss_bytes(&nested(9), &Task::new()).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+/// A pipe, whose length nobody knows, reads as a file does: whole, cut anywhere, or followed by more.
+#[cfg(target_os = "linux")]
+#[test]
+fn models_and_indexes_from_a_pipe() {
+    use std::os::fd::AsRawFd;
+
+    type Read = fn(&Path, &Task) -> picopq::Result<Stored>;
+    let piped = |bytes: &[u8], read: Read| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(bytes).unwrap();
+        drop(writer);
+        read(Path::new(&format!("/proc/self/fd/{}", reader.as_raw_fd())), &Task::new())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.safetensors");
+    for name in SAMPLES {
+        let stored = Stored::read_faiss(&sample(name), &Task::new()).unwrap();
+        stored.save(&path, &Task::new()).unwrap();
+        for (file, read) in
+            [(sample(name), Stored::read_faiss as Read), (path.clone(), Stored::load)]
+        {
+            let mut bytes = fs::read(file).unwrap();
+            assert_eq!(piped(&bytes, read).unwrap(), stored, "{name}");
+            for end in (0..bytes.len()).step_by(1 + bytes.len() / 600) {
+                let error = piped(&bytes[..end], read).unwrap_err();
+                assert!(is_of_a_file(&error), "{name} to {end}: {error}");
+            }
+            bytes.push(0);
+            let error = piped(&bytes, read).unwrap_err();
+            let offset = bytes.len() as u64 - 1;
+            assert!(
+                matches!(error, Error::TrailingBytes { offset: at, .. } if at == offset),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// Errors name the byte at which they stand.
+#[test]
+fn places_of_errors() {
+    let vectors = |bytes: &[u8], format| {
+        let known = RowReader::memory(bytes, "bytes", format);
+        let streamed = RowReader::stream(bytes, "bytes", format);
+        [known, streamed]
+            .map(|reader| reader.and_then(|reader| read_all::<f32>(reader, 2)).unwrap_err())
+    };
+    let cut = |at, wanted, remaining| {
+        move |error: &Error| match *error {
+            Error::Truncated { offset, wanted: w, remaining: r, .. } => {
+                (offset, w, r) == (at, wanted, remaining)
+            }
+            _ => false,
+        }
+    };
+    let trailing = |at| move |error: &Error| matches!(error, Error::TrailingBytes { offset, .. } if *offset == at);
+    let bad =
+        |at| move |error: &Error| matches!(error, Error::BadField { offset, .. } if *offset == at);
+    // Two rows of three bytes, one byte short.
+    let fbin = [2, 0, 0, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 6];
+    for error in vectors(&fbin[..13], Format::U8bin) {
+        assert!(cut(8, 6, 5)(&error), "{error}");
+    }
+    for error in vectors(&[&fbin[..], &[0; 2]].concat(), Format::U8bin) {
+        assert!(trailing(14)(&error), "{error}");
+    }
+    for error in vectors(&fbin[..6], Format::U8bin) {
+        assert!(cut(4, 4, 2)(&error), "{error}");
+    }
+    for error in vectors(&[1, 0, 0, 0, 0, 0, 0, 0], Format::U8bin) {
+        assert!(bad(8)(&error), "{error}");
+    }
+    let rows = [2, 0, 0, 0, 7, 8, 3, 0, 0, 0, 9, 9];
+    for error in vectors(&rows, Format::Bvecs) {
+        assert!(bad(10)(&error), "{error}");
+    }
+    let [known, streamed] = vectors(&rows[..9], Format::Bvecs);
+    assert!(cut(6, 6, 3)(&known), "{known}");
+    assert!(cut(7, 3, 2)(&streamed), "{streamed}");
+    let npy = array("'|u1'", "False", "(2, 3)", &[0; 7]);
+    for error in vectors(&npy, Format::Npy) {
+        assert!(trailing(npy.len() as u64 - 1)(&error), "{error}");
+    }
+    for error in vectors(&npy[..npy.len() - 3], Format::Npy) {
+        assert!(cut(npy.len() as u64 - 7, 6, 4)(&error), "{error}");
+    }
 }
 
 /// The bytes of a sample after its heads, up to the codes, are a quantizer alone.

@@ -247,7 +247,8 @@ fn unpacked<T: Code>(
     source.chunks(Some(bytes), "the codes", task, |chunk| {
         // A row may end with the chunk.
         let most = ((byte as usize + chunk.len()) / row as usize * m + m).min(chunk.len() * 8);
-        let all = (bytes / row) as usize * m;
+        // Of a stream this is a claim, which need not fit.
+        let all = ((bytes / row) as usize).saturating_mul(m);
         if out.capacity() - out.len() < most.min(all - out.len()) {
             let more = most.max(out.len());
             reserve(&mut out, more, "the codes")?;

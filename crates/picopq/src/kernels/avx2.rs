@@ -16,7 +16,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Metric, Nearest, Panel, TILE, TileRef, scalar};
+use super::{CHUNK, Kernels, Metric, Nearest, Panel, STRIP, TILE, TileRef, scalar};
 
 /// Registers of rows that one pass over the codewords holds.
 const GROUP: usize = 3;
@@ -74,49 +74,53 @@ pub(super) fn nearest_among(
     panel: &Panel,
     numbers: &[u32],
     tile: TileRef<'_>,
+    strip: usize,
     out: &mut Nearest,
 ) {
     // SAFETY: as in `nearest`.
     unsafe {
         if panel.differences() {
-            among_in_tile::<true>(panel, numbers, tile, out);
+            among_in_strip::<true>(panel, numbers, tile, strip, out);
         } else {
-            among_in_tile::<false>(panel, numbers, tile, out);
+            among_in_strip::<false>(panel, numbers, tile, strip, out);
         }
     }
 }
 
+/// Registers of a strip.
+const HALVES: usize = STRIP / LANES;
+
 #[target_feature(enable = "avx2,fma")]
-fn among_in_tile<const DIFFERENCES: bool>(
+fn among_in_strip<const DIFFERENCES: bool>(
     panel: &Panel,
     numbers: &[u32],
     tile: TileRef<'_>,
+    strip: usize,
     out: &mut Nearest,
 ) {
-    for first in (0..TILE).step_by(GROUP * LANES) {
-        let mut best = Best {
-            distances: [_mm256_castps_si256(_mm256_set1_ps(f32::INFINITY)); GROUP],
-            codes: [_mm256_setzero_si256(); GROUP],
-        };
-        let (fours, rest) = numbers.as_chunks::<4>();
-        for four in fours {
-            best.measure::<DIFFERENCES, 4>(panel, four, tile, first);
-        }
-        for &one in rest {
-            best.measure::<DIFFERENCES, 1>(panel, &[one], tile, first);
-        }
-        for g in 0..GROUP {
-            let lanes = first + g * LANES;
-            store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best.distances[g]));
-            store_integers(&mut out.codes[lanes..][..LANES], best.codes[g]);
-        }
+    let first = strip * STRIP;
+    let mut best = Best {
+        distances: [_mm256_castps_si256(_mm256_set1_ps(f32::INFINITY)); HALVES],
+        codes: [_mm256_setzero_si256(); HALVES],
+    };
+    let (fours, rest) = numbers.as_chunks::<4>();
+    for four in fours {
+        best.measure::<DIFFERENCES, 4>(panel, four, tile, first);
+    }
+    for &one in rest {
+        best.measure::<DIFFERENCES, 1>(panel, &[one], tile, first);
+    }
+    for h in 0..HALVES {
+        let lanes = first + h * LANES;
+        store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best.distances[h]));
+        store_integers(&mut out.codes[lanes..][..LANES], best.codes[h]);
     }
 }
 
-/// The least distances of a group of rows so far, and whose they are.
+/// The least distances of a strip's rows so far, and whose they are.
 struct Best {
-    distances: [__m256i; GROUP],
-    codes: [__m256i; GROUP],
+    distances: [__m256i; HALVES],
+    codes: [__m256i; HALVES],
 }
 
 impl Best {
@@ -134,34 +138,33 @@ impl Best {
         for j in 0..N {
             rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
         }
-        let mut sums = [[_mm256_setzero_ps(); GROUP]; N];
+        let mut sums = [[_mm256_setzero_ps(); HALVES]; N];
         if !DIFFERENCES {
             for j in 0..N {
                 let norm = _mm256_set1_ps(panel.norms[numbers[j] as usize]);
-                for g in 0..GROUP {
-                    let of_rows = load8(&tile.norms[first + g * LANES..][..LANES]);
-                    sums[j][g] = _mm256_add_ps(of_rows, norm);
+                for h in 0..HALVES {
+                    let norms = load8(&tile.norms[first + h * LANES..]);
+                    sums[j][h] = _mm256_add_ps(norms, norm);
                 }
             }
         }
         for (d, x) in tile.lanes.chunks_exact(TILE).enumerate() {
-            let x: [__m256; GROUP] =
-                std::array::from_fn(|g| load8(&x[first + g * LANES..][..LANES]));
+            let x: [__m256; HALVES] = std::array::from_fn(|h| load8(&x[first + h * LANES..]));
             for j in 0..N {
                 let weight = _mm256_set1_ps(rows[j][d]);
-                for g in 0..GROUP {
-                    sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
+                for h in 0..HALVES {
+                    sums[j][h] = step::<DIFFERENCES>(x[h], weight, sums[j][h]);
                 }
             }
         }
         for j in 0..N {
             let code = _mm256_set1_epi32(numbers[j] as i32);
-            for g in 0..GROUP {
-                let sum = _mm256_castps_si256(sums[j][g]);
+            for h in 0..HALVES {
+                let sum = _mm256_castps_si256(sums[j][h]);
                 let sum = _mm256_max_epi32(sum, _mm256_setzero_si256());
-                let closer = _mm256_cmpgt_epi32(self.distances[g], sum);
-                self.distances[g] = _mm256_min_epi32(self.distances[g], sum);
-                self.codes[g] = _mm256_blendv_epi8(self.codes[g], code, closer);
+                let closer = _mm256_cmpgt_epi32(self.distances[h], sum);
+                self.distances[h] = _mm256_min_epi32(self.distances[h], sum);
+                self.codes[h] = _mm256_blendv_epi8(self.codes[h], code, closer);
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Nearest, Panel, TILE, TileRef, avx2};
+use super::{CHUNK, Kernels, Nearest, Panel, STRIP, TILE, TileRef, avx2};
 
 const GROUP: usize = TILE / LANES;
 const LANES: usize = 16;
@@ -78,51 +78,51 @@ pub(super) fn nearest_among(
     panel: &Panel,
     numbers: &[u32],
     tile: TileRef<'_>,
+    strip: usize,
     out: &mut Nearest,
 ) {
     // SAFETY: as in `nearest`.
     unsafe {
         if panel.differences() {
-            among_in_tile::<true>(panel, numbers, tile, out);
+            among_in_strip::<true>(panel, numbers, tile, strip, out);
         } else {
-            among_in_tile::<false>(panel, numbers, tile, out);
+            among_in_strip::<false>(panel, numbers, tile, strip, out);
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
-fn among_in_tile<const DIFFERENCES: bool>(
+fn among_in_strip<const DIFFERENCES: bool>(
     panel: &Panel,
     numbers: &[u32],
     tile: TileRef<'_>,
+    strip: usize,
     out: &mut Nearest,
 ) {
+    let rows = strip * STRIP..(strip + 1) * STRIP;
     let mut best = Best {
-        distances: [_mm512_castps_si512(_mm512_set1_ps(f32::INFINITY)); GROUP],
-        codes: [_mm512_setzero_si512(); GROUP],
+        distances: _mm512_castps_si512(_mm512_set1_ps(f32::INFINITY)),
+        codes: _mm512_setzero_si512(),
     };
     let (eights, rest) = numbers.as_chunks::<CHUNK>();
     for eight in eights {
-        best.measure::<DIFFERENCES, CHUNK>(panel, eight, tile);
+        best.measure::<DIFFERENCES, CHUNK>(panel, eight, tile, rows.start);
     }
     let (fours, rest) = rest.as_chunks::<4>();
     for four in fours {
-        best.measure::<DIFFERENCES, 4>(panel, four, tile);
+        best.measure::<DIFFERENCES, 4>(panel, four, tile, rows.start);
     }
     for &one in rest {
-        best.measure::<DIFFERENCES, 1>(panel, &[one], tile);
+        best.measure::<DIFFERENCES, 1>(panel, &[one], tile, rows.start);
     }
-    for g in 0..GROUP {
-        let lanes = g * LANES..(g + 1) * LANES;
-        store(&mut out.distances[lanes.clone()], _mm512_castsi512_ps(best.distances[g]));
-        store_integers(&mut out.codes[lanes], best.codes[g]);
-    }
+    store(&mut out.distances[rows.clone()], _mm512_castsi512_ps(best.distances));
+    store_integers(&mut out.codes[rows], best.codes);
 }
 
-/// The least distances of a tile's rows so far, and whose they are.
+/// The least distances of a strip's rows so far, and whose they are.
 struct Best {
-    distances: [__m512i; GROUP],
-    codes: [__m512i; GROUP],
+    distances: __m512i,
+    codes: __m512i,
 }
 
 impl Best {
@@ -133,40 +133,33 @@ impl Best {
         panel: &Panel,
         numbers: &[u32; N],
         tile: TileRef<'_>,
+        first: usize,
     ) {
         let ds = panel.ds;
         let mut rows = [&panel.rows[..ds]; N];
         for j in 0..N {
             rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
         }
-        let mut sums = [[_mm512_setzero_ps(); GROUP]; N];
+        let mut sums = [_mm512_setzero_ps(); N];
         if !DIFFERENCES {
+            let norms = load(&tile.norms[first..]);
             for j in 0..N {
                 let norm = _mm512_set1_ps(panel.norms[numbers[j] as usize]);
-                for g in 0..GROUP {
-                    let of_rows = load(&tile.norms[g * LANES..][..LANES]);
-                    sums[j][g] = _mm512_add_ps(of_rows, norm);
-                }
+                sums[j] = _mm512_add_ps(norms, norm);
             }
         }
         for (d, x) in tile.lanes.chunks_exact(TILE).enumerate() {
-            let x: [__m512; GROUP] = std::array::from_fn(|g| load(&x[g * LANES..][..LANES]));
+            let x = load(&x[first..]);
             for j in 0..N {
-                let weight = _mm512_set1_ps(rows[j][d]);
-                for g in 0..GROUP {
-                    sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
-                }
+                sums[j] = step::<DIFFERENCES>(x, _mm512_set1_ps(rows[j][d]), sums[j]);
             }
         }
         for j in 0..N {
+            let sum = _mm512_max_epi32(_mm512_castps_si512(sums[j]), _mm512_setzero_si512());
+            let closer = _mm512_cmpgt_epi32_mask(self.distances, sum);
             let code = _mm512_set1_epi32(numbers[j] as i32);
-            for g in 0..GROUP {
-                let sum = _mm512_castps_si512(sums[j][g]);
-                let sum = _mm512_max_epi32(sum, _mm512_setzero_si512());
-                let closer = _mm512_cmpgt_epi32_mask(self.distances[g], sum);
-                self.distances[g] = _mm512_min_epi32(self.distances[g], sum);
-                self.codes[g] = _mm512_mask_mov_epi32(self.codes[g], closer, code);
-            }
+            self.distances = _mm512_min_epi32(self.distances, sum);
+            self.codes = _mm512_mask_mov_epi32(self.codes, closer, code);
         }
     }
 }

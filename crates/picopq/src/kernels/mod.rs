@@ -24,12 +24,16 @@ pub(crate) use scan::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble
 
 use std::ops::Range;
 use std::sync::OnceLock;
+#[cfg(fuzzing)]
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::error::{Error, Result, filled, size, with_capacity};
 use crate::metric::Metric;
 
 /// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
 pub(crate) const TILE: usize = 48;
+/// Rows of a tile that have a list of codewords to themselves.
+pub(crate) const STRIP: usize = 16;
 /// Codewords that a kernel measures together.
 pub(crate) const CHUNK: usize = 8;
 /// Up to this sub-space dimension distances are summed from differences; above it, from
@@ -111,6 +115,10 @@ impl Kernels {
 
     /// The kernels of this process: `PICOPQ_KERNELS` where set, else the widest.
     pub(crate) fn active() -> Result<Self> {
+        #[cfg(fuzzing)]
+        if let Some(kernels) = Self::available().nth(CHOSEN.load(Relaxed)) {
+            return Ok(kernels);
+        }
         static ACTIVE: OnceLock<Result<Kernels>> = OnceLock::new();
         ACTIVE.get_or_init(|| Self::choose(std::env::var("PICOPQ_KERNELS").ok())).clone()
     }
@@ -130,7 +138,10 @@ impl Kernels {
     pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
         if let Some(numbers) = ALL_OF_FEW.get(..panel.rows.len() / panel.ds) {
-            return self.nearest_among(panel, numbers, tile, out);
+            for strip in 0..TILE / STRIP {
+                self.nearest_among(panel, numbers, tile, strip, out);
+            }
+            return;
         }
         match self.0 {
             InstructionSet::Scalar => scalar::nearest(panel, tile, out),
@@ -145,23 +156,26 @@ impl Kernels {
         }
     }
 
-    /// As [`Kernels::nearest`], bit for bit, among the codewords of these ascending `numbers` alone.
-    /// For short lists: there is no last step per row, but a little more work for each codeword.
+    /// As [`Kernels::nearest`], bit for bit, for one strip of the tile and among the codewords of
+    /// these ascending `numbers` alone. For short lists: there is no last step per row, but a little
+    /// more work for each codeword.
     pub(crate) fn nearest_among(
         self,
         panel: &Panel,
         numbers: &[u32],
         tile: TileRef<'_>,
+        strip: usize,
         out: &mut Nearest,
     ) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        assert!(strip < TILE / STRIP);
         match self.0 {
-            InstructionSet::Scalar => scalar::nearest_among(panel, numbers, tile, out),
+            InstructionSet::Scalar => scalar::nearest_among(panel, numbers, tile, strip, out),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2::nearest_among(self, panel, numbers, tile, out),
+            InstructionSet::Avx2 => avx2::nearest_among(self, panel, numbers, tile, strip, out),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                avx512::nearest_among(self, panel, numbers, tile, out);
+                avx512::nearest_among(self, panel, numbers, tile, strip, out);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -217,6 +231,19 @@ impl Kernels {
 /// [`Error::KernelsUnavailable`] if `PICOPQ_KERNELS` asks for one that is not here.
 pub fn instruction_set() -> Result<InstructionSet> {
     Kernels::active().map(|kernels| kernels.0)
+}
+
+/// The place among the available sets of the one that [`choose_kernels`] named.
+#[cfg(fuzzing)]
+static CHOSEN: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Has all later calls use an instruction set of this processor, numbered from 0, the scalar one;
+/// `None` where there are fewer. For the fuzz targets, which compare the sets in one process.
+#[cfg(fuzzing)]
+pub fn choose_kernels(number: usize) -> Option<InstructionSet> {
+    let kernels = Kernels::available().nth(number)?;
+    CHOSEN.store(number, Relaxed);
+    Some(kernels.0)
 }
 
 /// The codewords of one sub-space, laid out for [`Kernels::nearest`].

@@ -111,7 +111,9 @@ fn lists_of_codewords_are_searched_alike() {
                     tile.load(kernels, &rows, ds, &middle);
                     let (mut wanted, mut found) = (Nearest::new(), Nearest::new());
                     kernels.nearest(&few, tile.view(), &mut wanted);
-                    kernels.nearest_among(&panel, &numbers, tile.view(), &mut found);
+                    for strip in 0..TILE / STRIP {
+                        kernels.nearest_among(&panel, &numbers, tile.view(), strip, &mut found);
+                    }
                     let codes = wanted.codes.map(|code| numbers[code as usize]);
                     assert_eq!(found.codes, codes, "{kernels:?} ds {ds} ks {ks} step {step}");
                     assert_eq!(found.distances, wanted.distances);

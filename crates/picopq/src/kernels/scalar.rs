@@ -9,27 +9,37 @@
 //!         if d < best: best = d, code = k        (strict: ties stay with the lowest index)
 //! ```
 
-use super::{Metric, Nearest, Panel, TILE, TileRef};
+use std::ops::Range;
+
+use super::{Metric, Nearest, Panel, STRIP, TILE, TileRef};
 
 pub(super) fn nearest(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
-    among(panel, 0..panel.rows.len() / panel.ds, tile, out);
+    among(panel, 0..panel.rows.len() / panel.ds, tile, 0..TILE, out);
 }
 
-pub(super) fn nearest_among(panel: &Panel, numbers: &[u32], tile: TileRef<'_>, out: &mut Nearest) {
-    among(panel, numbers.iter().map(|&k| k as usize), tile, out);
+pub(super) fn nearest_among(
+    panel: &Panel,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    strip: usize,
+    out: &mut Nearest,
+) {
+    let rows = strip * STRIP..(strip + 1) * STRIP;
+    among(panel, numbers.iter().map(|&k| k as usize), tile, rows, out);
 }
 
 fn among(
     panel: &Panel,
     numbers: impl Iterator<Item = usize>,
     tile: TileRef<'_>,
+    rows: Range<usize>,
     out: &mut Nearest,
 ) {
-    out.codes = [0; TILE];
-    out.distances = [f32::INFINITY; TILE];
+    out.codes[rows.clone()].fill(0);
+    out.distances[rows.clone()].fill(f32::INFINITY);
     for k in numbers {
         let distances = measure(panel, k, tile);
-        for lane in 0..TILE {
+        for lane in rows.clone() {
             if distances[lane] < out.distances[lane] {
                 out.distances[lane] = distances[lane];
                 out.codes[lane] = k as u32;
