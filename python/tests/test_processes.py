@@ -126,7 +126,6 @@ def test_forks(name: str, tmp_path: Path) -> None:
 
 
 def test_joblib(tmp_path: Path) -> None:
-    pytest.importorskip("joblib")
     program = tmp_path / "program.py"
     program.write_text(
         HEAD
