@@ -58,9 +58,9 @@ struct Chunk {
 }
 
 /// What is known of the rows of a tile.
-#[derive(Clone, Copy)]
 struct Ball {
-    rows: usize,
+    /// The places of its rows in the chunk's `numbers`.
+    rows: Range<usize>,
     /// The codeword whose origin is the ball's centre, once it was the nearest of all its rows.
     owner: Option<u32>,
     /// For each strip, what no row's squared distance to that origin is above.
@@ -97,9 +97,10 @@ impl<'a> Points<'a> {
             let rows = chunk_rows.min(n - first);
             let numbers = collected(0..rows as u32, rows, "the rows' numbers")?;
             let mut balls = with_capacity(rows.div_ceil(TILE), "the tiles")?;
-            let ball =
-                |rows: &[u32]| Ball { rows: rows.len(), owner: None, squares: [0.0; TILE / STRIP] };
-            balls.extend(numbers.chunks(TILE).map(ball));
+            balls.extend((0..rows).step_by(TILE).map(|from| {
+                let rows = from..rows.min(from + TILE);
+                Ball { rows, owner: None, squares: [0.0; TILE / STRIP] }
+            }));
             let chunk = points.load(first, numbers, balls, kernels, task)?;
             let most = chunk.lanes.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
             Ok((chunk, most))
@@ -117,8 +118,7 @@ impl<'a> Points<'a> {
 
     fn number(&self, Place(chunk, tile, lane): Place) -> usize {
         let chunk = &self.chunks[chunk];
-        let before: usize = chunk.balls[..tile].iter().map(|ball| ball.rows).sum();
-        chunk.first + chunk.numbers[before + lane] as usize
+        chunk.first + chunk.numbers[chunk.balls[tile].rows.start + lane] as usize
     }
 
     /// A row as it was given.
@@ -141,7 +141,7 @@ impl<'a> Points<'a> {
         self.chunks.iter().enumerate().flat_map(|(at, chunk)| {
             let tiles = chunk.balls.iter().zip(&chunk.labels).enumerate();
             tiles.flat_map(move |(tile, (ball, labels))| {
-                let labels = labels[..ball.rows].iter().enumerate();
+                let labels = labels[..ball.rows.len()].iter().enumerate();
                 labels.map(move |(lane, &label)| (label, Place(at, tile, lane)))
             })
         })
@@ -152,7 +152,7 @@ impl<'a> Points<'a> {
         let mut ordered = filled(self.len(), 0, "the labels")?;
         for chunk in &self.chunks {
             let tiles = chunk.balls.iter().zip(&chunk.labels);
-            let labels = tiles.flat_map(|(ball, labels)| &labels[..ball.rows]);
+            let labels = tiles.flat_map(|(ball, labels)| &labels[..ball.rows.len()]);
             for (&number, &label) in chunk.numbers.iter().zip(labels) {
                 ordered[chunk.first + number as usize] = label;
             }
@@ -187,18 +187,15 @@ impl<'a> Points<'a> {
         let mut labels = with_capacity(balls.len(), "the labels")?;
         let values = &self.vectors.as_slice()[self.columns.start..];
         let place = |number: u32| (first + number as usize) * dim;
-        let mut rest = &numbers[..];
         let tiles = lanes.chunks_exact_mut(ds * TILE).zip(&mut norms);
         for (ball, (lanes, norms)) in balls.iter().zip(tiles) {
             task.check()?;
-            let (numbers, after) = rest.split_at(ball.rows);
-            rest = after;
             // The next tile's rows come from anywhere.
-            for &number in rest.iter().take(TILE) {
+            for &number in numbers[ball.rows.end..].iter().take(TILE) {
                 kernels::prefetch(&values[place(number)..][..ds]);
             }
-            let place = |row: usize| place(numbers[row]);
-            kernels.load(values, ball.rows, place, &self.centre, lanes, norms);
+            let place = |row: usize| place(numbers[ball.rows.start + row]);
+            kernels.load(values, ball.rows.len(), place, &self.centre, lanes, norms);
             labels.push([ball.owner.unwrap_or(NONE); TILE]);
         }
         let distances = filled(balls.len(), [0.0; TILE], "the distances")?;
@@ -223,16 +220,15 @@ impl<'a> Points<'a> {
 fn sorted(chunk: Chunk, ks: usize, error: f64) -> Result<(Vec<u32>, Vec<Ball>)> {
     let Chunk { mut numbers, balls, labels, distances, .. } = chunk;
     let mut ends = filled(ks, 0, "the counts")?;
-    let tiles = || balls.iter().zip(&labels).map(|(ball, labels)| &labels[..ball.rows]);
-    tiles().flatten().for_each(|&label| ends[label as usize] += 1);
+    for (ball, labels) in balls.iter().zip(&labels) {
+        labels[..ball.rows.len()].iter().for_each(|&label| ends[label as usize] += 1);
+    }
     let mut sum = 0;
     ends.iter_mut().for_each(|end| sum += std::mem::replace(end, sum));
     let mut keys = filled(numbers.len(), 0_u64, "the order of the rows")?;
-    let mut rest = &numbers[..];
-    for (labels, distances) in tiles().zip(&distances) {
-        let (numbers, after) = rest.split_at(labels.len());
-        rest = after;
-        for ((&label, distance), &number) in labels.iter().zip(distances).zip(numbers) {
+    for (ball, (labels, distances)) in balls.iter().zip(labels.iter().zip(&distances)) {
+        let numbers = &numbers[ball.rows.clone()];
+        for (&number, (&label, distance)) in numbers.iter().zip(labels.iter().zip(distances)) {
             // Squared distances order as their bits do.
             let key = u64::from(!distance.to_bits()) << 32 | u64::from(number);
             keys[ends[label as usize]] = key;
@@ -242,15 +238,16 @@ fn sorted(chunk: Chunk, ks: usize, error: f64) -> Result<(Vec<u32>, Vec<Ball>)> 
     let mut balls = with_capacity(numbers.len().div_ceil(TILE) + ks, "the tiles")?;
     let mut begin = 0;
     for (label, &end) in ends.iter().enumerate() {
-        let members = &mut keys[std::mem::replace(&mut begin, end)..end];
-        members.sort_unstable();
-        balls.extend(members.chunks(TILE).map(|members| {
+        keys[begin..end].sort_unstable();
+        balls.extend((begin..end).step_by(TILE).map(|from| {
+            let rows = from..end.min(from + TILE);
             let mut squares = [0.0; TILE / STRIP];
-            for (square, strip) in squares.iter_mut().zip(members.chunks(STRIP)) {
+            for (square, strip) in squares.iter_mut().zip(keys[rows.clone()].chunks(STRIP)) {
                 *square = f64::from(f32::from_bits(!((strip[0] >> 32) as u32))) + error;
             }
-            Ball { rows: members.len(), owner: Some(label as u32), squares }
+            Ball { rows, owner: Some(label as u32), squares }
         }));
+        begin = end;
     }
     numbers.iter_mut().zip(&keys).for_each(|(number, &key)| *number = key as u32);
     Ok((numbers, balls))
@@ -315,7 +312,7 @@ impl Search {
             let tile = TileRef { lanes, norms };
             match ball.owner {
                 Some(owner) => {
-                    for strip in 0..ball.rows.div_ceil(STRIP) {
+                    for strip in 0..ball.rows.len().div_ceil(STRIP) {
                         let numbers = near.to(owner, ball.squares[strip]);
                         self.kernels.nearest_among(&self.panel, numbers, tile, strip, &mut found);
                     }
@@ -324,10 +321,10 @@ impl Search {
             }
             let before = std::mem::replace(labels, found.codes);
             *distances = found.distances;
-            change.loss += distances[..ball.rows].iter().map(|&d| f64::from(d)).sum::<f64>();
+            let rows = ball.rows.len();
+            change.loss += distances[..rows].iter().map(|&d| f64::from(d)).sum::<f64>();
             if before != found.codes {
-                for (lane, (&old, &new)) in before.iter().zip(&*labels).enumerate().take(ball.rows)
-                {
+                for (lane, (&old, &new)) in before.iter().zip(&*labels).enumerate().take(rows) {
                     if old != new {
                         change.take(&lanes[lane..], old, new);
                     }

@@ -134,9 +134,9 @@ impl Best {
         first: usize,
     ) {
         let ds = panel.ds;
-        let mut rows = [&panel.rows[..ds]; N];
+        let mut rows = [&panel.by_codeword[..ds]; N];
         for j in 0..N {
-            rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
+            rows[j] = &panel.by_codeword[numbers[j] as usize * ds..][..ds];
         }
         let mut sums = [[_mm256_setzero_ps(); HALVES]; N];
         if !DIFFERENCES {

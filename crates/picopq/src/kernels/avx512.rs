@@ -1,6 +1,7 @@
 //! AVX-512F: lanes are rows, codewords are broadcast; the scheme of the AVX2 file with one pass
 //! of 3 registers x 8 codewords (24 accumulators) for the whole tile. The last step per row, of
-//! eight codewords, is that file's own.
+//! eight codewords, is that file's own. Lists are measured for one register of rows at a time, which
+//! keeps the number of the best codeword beside its distance.
 //!
 //! Bound: ds FMA per distance and lane, two registers a cycle.
 #![allow(unsafe_code)]
@@ -136,9 +137,9 @@ impl Best {
         first: usize,
     ) {
         let ds = panel.ds;
-        let mut rows = [&panel.rows[..ds]; N];
+        let mut rows = [&panel.by_codeword[..ds]; N];
         for j in 0..N {
-            rows[j] = &panel.rows[numbers[j] as usize * ds..][..ds];
+            rows[j] = &panel.by_codeword[numbers[j] as usize * ds..][..ds];
         }
         let mut sums = [_mm512_setzero_ps(); N];
         if !DIFFERENCES {

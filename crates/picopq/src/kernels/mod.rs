@@ -137,7 +137,7 @@ impl Kernels {
     /// its squared distance.
     pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
-        if let Some(numbers) = ALL_OF_FEW.get(..panel.rows.len() / panel.ds) {
+        if let Some(numbers) = ALL_OF_FEW.get(..panel.by_codeword.len() / panel.ds) {
             for strip in 0..TILE / STRIP {
                 self.nearest_among(panel, numbers, tile, strip, out);
             }
@@ -250,14 +250,14 @@ pub fn choose_kernels(number: usize) -> Option<InstructionSet> {
 ///
 /// `weights[(chunk * ds + d) * CHUNK + j]` belongs to codeword `chunk * CHUNK + j`, taken about the
 /// centre: `c_d` where distances are summed from differences, else `-2 c_d` beside `|c|^2` in
-/// `norms`. Codewords past `ks` are infinitely far. `rows` has the same weights for
-/// [`Kernels::nearest_among`], codeword by codeword.
+/// `norms`. Codewords past `ks` are infinitely far. [`Kernels::nearest_among`] reads the same weights
+/// codeword by codeword.
 pub(crate) struct Panel {
     ds: usize,
-    weights: Vec<f32>, // (chunks, ds, CHUNK)
-    rows: Vec<f32>,    // (ks, ds)
-    norms: Vec<f32>,   // (chunks, CHUNK)
-    centre: Vec<f32>,  // (ds,)
+    weights: Vec<f32>,     // (chunks, ds, CHUNK)
+    by_codeword: Vec<f32>, // (ks, ds)
+    norms: Vec<f32>,       // (chunks, CHUNK)
+    centre: Vec<f32>,      // (ds,)
 }
 
 impl Panel {
@@ -270,7 +270,7 @@ impl Panel {
         let padding = if differences { f32::INFINITY } else { 0.0 };
         let what = "the codewords' panel";
         let mut weights = filled(size(&[chunks, ds, CHUNK], what)?, padding, what)?;
-        let mut rows = with_capacity(codewords.len(), what)?;
+        let mut by_codeword = with_capacity(codewords.len(), what)?;
         let mut norms = filled(chunks * CHUNK, f32::INFINITY, what)?;
         for (k, codeword) in codewords.chunks_exact(ds).enumerate() {
             let (chunk, j) = (k / CHUNK, k % CHUNK);
@@ -280,11 +280,11 @@ impl Panel {
                 norm += f64::from(centred) * f64::from(centred);
                 let weight = if differences { centred } else { -2.0 * centred };
                 weights[(chunk * ds + d) * CHUNK + j] = weight;
-                rows.push(weight);
+                by_codeword.push(weight);
             }
             norms[k] = norm as f32;
         }
-        Ok(Self { ds, weights, rows, norms, centre })
+        Ok(Self { ds, weights, by_codeword, norms, centre })
     }
 
     fn differences(&self) -> bool {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::{Metric, Nearest, Panel, STRIP, TILE, TileRef};
 
 pub(super) fn nearest(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
-    among(panel, 0..panel.rows.len() / panel.ds, tile, 0..TILE, out);
+    among(panel, 0..panel.by_codeword.len() / panel.ds, tile, 0..TILE, out);
 }
 
 pub(super) fn nearest_among(
@@ -51,7 +51,7 @@ fn among(
 /// The squared distances of the tile's rows to codeword `k`.
 fn measure(panel: &Panel, k: usize, tile: TileRef<'_>) -> [f32; TILE] {
     let mut sums = [0.0_f32; TILE];
-    let columns = tile.lanes.chunks_exact(TILE).zip(&panel.rows[k * panel.ds..]);
+    let columns = tile.lanes.chunks_exact(TILE).zip(&panel.by_codeword[k * panel.ds..]);
     if panel.differences() {
         for (x, &c) in columns {
             for lane in 0..TILE {
