@@ -1,8 +1,9 @@
 //! AVX2 and FMA: lanes are rows, codewords are broadcast.
 //!
 //! ```text
-//! for each 24 rows of the tile (3 registers):
-//!     for each chunk of 8 codewords, in two halves of 4 (12 accumulators):
+//! for each strip of 16 rows (2 registers):
+//!     for each chunk of 8 codewords, in two halves of 4 (8 accumulators: 12 leave the compiler
+//!                                    too few registers for the rest):
 //!         acc[j] = |c_j|^2 + |x|^2;  for d: acc[j] += x_d * weight[d][j]
 //!         t = max(0, min over j acc[j])
 //!         where t < best: best = t, best_chunk = chunk          (strict: lowest chunk wins)
@@ -16,39 +17,39 @@
 
 use std::arch::x86_64::*;
 
-use super::{CHUNK, Kernels, Metric, Nearest, Panel, STRIP, TILE, TileRef, scalar};
+use super::{
+    ANY, CHUNK, Kernels, Metric, Nearest, Panel, STRIP, TILE, TileRef, of_dimension, scalar,
+};
 
-/// Registers of rows that one pass over the codewords holds.
-const GROUP: usize = 3;
 const LANES: usize = 8;
+/// Registers of a strip, which one pass over the codewords holds.
+const GROUP: usize = STRIP / LANES;
 
 pub(super) fn nearest(_proof: Kernels, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
     // SAFETY: AVX2 and FMA are there, because `Kernels` with this set is made by `Kernels::of`
     // alone, which checks them.
-    unsafe {
-        if panel.differences() {
-            nearest_in_tile::<true>(panel, tile, out);
-        } else {
-            nearest_in_tile::<false>(panel, tile, out);
-        }
-    }
+    unsafe { of_dimension!(nearest_in_tile(panel, tile, out)) }
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
-    let ds = panel.ds;
+fn nearest_in_tile<const DIFFERENCES: bool, const DS: usize>(
+    panel: &Panel,
+    tile: TileRef<'_>,
+    out: &mut Nearest,
+) {
+    let ds = panel.dimension::<DS>();
+    let lanes = &tile.lanes[..ds * TILE];
     let infinity = _mm256_castps_si256(_mm256_set1_ps(f32::INFINITY));
-    for first in (0..TILE).step_by(GROUP * LANES) {
+    for first in (0..TILE).step_by(STRIP) {
         let mut best = [infinity; GROUP];
         let mut best_chunk = [_mm256_setzero_si256(); GROUP];
-        let norms: [__m256; GROUP] =
-            std::array::from_fn(|g| load8(&tile.norms[first + g * LANES..][..LANES]));
+        let norms = load_group(&tile.norms[first..]);
         let chunks = panel.weights.chunks_exact(ds * CHUNK);
         for (chunk, (weights, codeword_norms)) in
             chunks.zip(panel.norms.chunks_exact(CHUNK)).enumerate()
         {
-            let low = half::<DIFFERENCES>(weights, codeword_norms, 0, tile.lanes, first, norms);
-            let high = half::<DIFFERENCES>(weights, codeword_norms, 4, tile.lanes, first, norms);
+            let low = half::<DIFFERENCES>(weights, codeword_norms, 0, lanes, first, norms);
+            let high = half::<DIFFERENCES>(weights, codeword_norms, 4, lanes, first, norms);
             let chunk = _mm256_set1_epi32(chunk as i32);
             for g in 0..GROUP {
                 let least = _mm256_min_epi32(low[g], high[g]);
@@ -59,14 +60,12 @@ fn nearest_in_tile<const DIFFERENCES: bool>(panel: &Panel, tile: TileRef<'_>, ou
             }
         }
         for g in 0..GROUP {
-            let lanes = first + g * LANES;
-            store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best[g]));
-            store_integers(&mut out.codes[lanes..][..LANES], best_chunk[g]);
+            let rows = first + g * LANES;
+            store(&mut out.distances[rows..][..LANES], _mm256_castsi256_ps(best[g]));
+            store_integers(&mut out.codes[rows..][..LANES], best_chunk[g]);
         }
     }
-    for lane in 0..TILE {
-        out.codes[lane] = resolve::<DIFFERENCES>(panel, tile, lane, out);
-    }
+    resolve::<DIFFERENCES, DS>(panel, tile, out);
 }
 
 pub(super) fn nearest_among(
@@ -78,20 +77,11 @@ pub(super) fn nearest_among(
     out: &mut Nearest,
 ) {
     // SAFETY: as in `nearest`.
-    unsafe {
-        if panel.differences() {
-            among_in_strip::<true>(panel, numbers, tile, strip, out);
-        } else {
-            among_in_strip::<false>(panel, numbers, tile, strip, out);
-        }
-    }
+    unsafe { of_dimension!(among_in_strip(panel, numbers, tile, strip, out)) }
 }
 
-/// Registers of a strip.
-const HALVES: usize = STRIP / LANES;
-
 #[target_feature(enable = "avx2,fma")]
-fn among_in_strip<const DIFFERENCES: bool>(
+fn among_in_strip<const DIFFERENCES: bool, const DS: usize>(
     panel: &Panel,
     numbers: &[u32],
     tile: TileRef<'_>,
@@ -100,71 +90,71 @@ fn among_in_strip<const DIFFERENCES: bool>(
 ) {
     let first = strip * STRIP;
     let mut best = Best {
-        distances: [_mm256_castps_si256(_mm256_set1_ps(f32::INFINITY)); HALVES],
-        codes: [_mm256_setzero_si256(); HALVES],
+        distances: [_mm256_castps_si256(_mm256_set1_ps(f32::INFINITY)); GROUP],
+        codes: [_mm256_setzero_si256(); GROUP],
     };
     let (fours, rest) = numbers.as_chunks::<4>();
     for four in fours {
-        best.measure::<DIFFERENCES, 4>(panel, four, tile, first);
+        best.measure::<DIFFERENCES, DS, 4>(panel, four, tile, first);
     }
     for &one in rest {
-        best.measure::<DIFFERENCES, 1>(panel, &[one], tile, first);
+        best.measure::<DIFFERENCES, DS, 1>(panel, &[one], tile, first);
     }
-    for h in 0..HALVES {
-        let lanes = first + h * LANES;
-        store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best.distances[h]));
-        store_integers(&mut out.codes[lanes..][..LANES], best.codes[h]);
+    for g in 0..GROUP {
+        let lanes = first + g * LANES;
+        store(&mut out.distances[lanes..][..LANES], _mm256_castsi256_ps(best.distances[g]));
+        store_integers(&mut out.codes[lanes..][..LANES], best.codes[g]);
     }
 }
 
 /// The least distances of a strip's rows so far, and whose they are.
 struct Best {
-    distances: [__m256i; HALVES],
-    codes: [__m256i; HALVES],
+    distances: [__m256i; GROUP],
+    codes: [__m256i; GROUP],
 }
 
 impl Best {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn measure<const DIFFERENCES: bool, const N: usize>(
+    fn measure<const DIFFERENCES: bool, const DS: usize, const N: usize>(
         &mut self,
         panel: &Panel,
         numbers: &[u32; N],
         tile: TileRef<'_>,
         first: usize,
     ) {
-        let ds = panel.ds;
+        let ds = panel.dimension::<DS>();
         let mut rows = [&panel.by_codeword[..ds]; N];
         for j in 0..N {
             rows[j] = &panel.by_codeword[numbers[j] as usize * ds..][..ds];
         }
-        let mut sums = [[_mm256_setzero_ps(); HALVES]; N];
+        let mut sums = [[_mm256_setzero_ps(); GROUP]; N];
         if !DIFFERENCES {
             for j in 0..N {
                 let norm = _mm256_set1_ps(panel.norms[numbers[j] as usize]);
-                for h in 0..HALVES {
-                    let norms = load8(&tile.norms[first + h * LANES..]);
-                    sums[j][h] = _mm256_add_ps(norms, norm);
+                for g in 0..GROUP {
+                    let norms = load8(&tile.norms[first + g * LANES..]);
+                    sums[j][g] = _mm256_add_ps(norms, norm);
                 }
             }
         }
-        for (d, x) in tile.lanes.chunks_exact(TILE).enumerate() {
-            let x: [__m256; HALVES] = std::array::from_fn(|h| load8(&x[first + h * LANES..]));
+        for (d, x) in tile.lanes[..ds * TILE].chunks_exact(TILE).enumerate() {
+            let x = load_group(&x[first..]);
             for j in 0..N {
                 let weight = _mm256_set1_ps(rows[j][d]);
-                for h in 0..HALVES {
-                    sums[j][h] = step::<DIFFERENCES>(x[h], weight, sums[j][h]);
+                for g in 0..GROUP {
+                    sums[j][g] = step::<DIFFERENCES>(x[g], weight, sums[j][g]);
                 }
             }
         }
         for j in 0..N {
             let code = _mm256_set1_epi32(numbers[j] as i32);
-            for h in 0..HALVES {
-                let sum = _mm256_castps_si256(sums[j][h]);
+            for g in 0..GROUP {
+                let sum = _mm256_castps_si256(sums[j][g]);
                 let sum = _mm256_max_epi32(sum, _mm256_setzero_si256());
-                let closer = _mm256_cmpgt_epi32(self.distances[h], sum);
-                self.distances[h] = _mm256_min_epi32(self.distances[h], sum);
-                self.codes[h] = _mm256_blendv_epi8(self.codes[h], code, closer);
+                let closer = _mm256_cmpgt_epi32(self.distances[g], sum);
+                self.distances[g] = _mm256_min_epi32(self.distances[g], sum);
+                self.codes[g] = _mm256_blendv_epi8(self.codes[g], code, closer);
             }
         }
     }
@@ -191,7 +181,7 @@ fn half<const DIFFERENCES: bool>(
         }
     }
     for (x, weights) in lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
-        let x: [__m256; GROUP] = std::array::from_fn(|g| load8(&x[first + g * LANES..][..LANES]));
+        let x = load_group(&x[first..]);
         for j in 0..4 {
             let weight = _mm256_set1_ps(weights[j0 + j]);
             for g in 0..GROUP {
@@ -199,39 +189,42 @@ fn half<const DIFFERENCES: bool>(
             }
         }
     }
-    std::array::from_fn(|g| {
+    let mut least = [_mm256_setzero_si256(); GROUP];
+    for g in 0..GROUP {
         let bits = |j: usize| _mm256_castps_si256(sums[j][g]);
         let low = _mm256_min_epi32(bits(0), bits(1));
-        _mm256_min_epi32(low, _mm256_min_epi32(bits(2), bits(3)))
-    })
+        least[g] = _mm256_min_epi32(low, _mm256_min_epi32(bits(2), bits(3)));
+    }
+    least
 }
 
-/// The lowest index in the row's best chunk whose distance is the row's best.
-#[inline]
+/// For each row of the tile, the lowest index in its best chunk whose distance is the row's best.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn resolve<const DIFFERENCES: bool>(
+pub(super) fn resolve<const DIFFERENCES: bool, const DS: usize>(
     panel: &Panel,
     tile: TileRef<'_>,
-    lane: usize,
-    found: &Nearest,
-) -> u32 {
-    let chunk = found.codes[lane] as usize;
-    let weights = &panel.weights[chunk * panel.ds * CHUNK..][..panel.ds * CHUNK];
-    let mut sums = if DIFFERENCES {
-        _mm256_setzero_ps()
-    } else {
-        _mm256_add_ps(
-            _mm256_set1_ps(tile.norms[lane]),
-            load8(&panel.norms[chunk * CHUNK..][..CHUNK]),
-        )
-    };
-    for (x, weights) in tile.lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
-        sums = step::<DIFFERENCES>(_mm256_set1_ps(x[lane]), load8(weights), sums);
+    found: &mut Nearest,
+) {
+    let ds = panel.dimension::<DS>();
+    for lane in 0..TILE {
+        let chunk = found.codes[lane] as usize;
+        let weights = &panel.weights[chunk * ds * CHUNK..][..ds * CHUNK];
+        let mut sums = if DIFFERENCES {
+            _mm256_setzero_ps()
+        } else {
+            let norms = load8(&panel.norms[chunk * CHUNK..][..CHUNK]);
+            _mm256_add_ps(_mm256_set1_ps(tile.norms[lane]), norms)
+        };
+        let lanes = tile.lanes[..ds * TILE].chunks_exact(TILE);
+        for (x, weights) in lanes.zip(weights.chunks_exact(CHUNK)) {
+            sums = step::<DIFFERENCES>(_mm256_set1_ps(x[lane]), load8(weights), sums);
+        }
+        let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
+        let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
+        let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(sums, best));
+        let first = (_mm256_movemask_ps(equal) as u32).trailing_zeros();
+        found.codes[lane] = (chunk * CHUNK) as u32 + first;
     }
-    let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
-    let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
-    let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(sums, best));
-    (chunk * CHUNK) as u32 + (_mm256_movemask_ps(equal) as u32).trailing_zeros()
 }
 
 #[inline]
@@ -258,54 +251,77 @@ pub(super) fn load(
 ) {
     for first in (0..count).step_by(LANES) {
         let places = std::array::from_fn(|row| place((first + row).min(count - 1)));
-        let norms = &mut norms[first..][..LANES];
         // SAFETY: AVX2 and FMA are there, because `Kernels` with this set or a wider one is made
         // by `Kernels::of` alone, which checks them.
-        unsafe { load_rows(rows, places, centre, &mut lanes[first..], norms) };
-    }
-}
-
-/// Where eight rows begin.
-type Places = [usize; LANES];
-
-/// Eight rows; `lanes` begins at the first row's lane.
-#[target_feature(enable = "avx2,fma")]
-fn load_rows(rows: &[f32], places: Places, centre: &[f32], lanes: &mut [f32], norms: &mut [f32]) {
-    let ds = centre.len();
-    let mut sums = _mm256_setzero_ps();
-    let mut take = |d: usize, column: __m256| {
-        let column = _mm256_sub_ps(column, _mm256_set1_ps(centre[d]));
-        store(&mut lanes[d * TILE..], column);
-        sums = _mm256_fmadd_ps(column, column, sums);
-    };
-    for d in (0..ds / 4 * 4).step_by(4) {
-        for (j, column) in four_columns(rows, places, d).into_iter().enumerate() {
-            take(d + j, column);
+        unsafe {
+            match centre.len() {
+                4 => load_rows::<4>(rows, places, centre, first, lanes, norms),
+                8 => load_rows::<8>(rows, places, centre, first, lanes, norms),
+                16 => load_rows::<16>(rows, places, centre, first, lanes, norms),
+                _ => load_rows::<ANY>(rows, places, centre, first, lanes, norms),
+            }
         }
     }
-    let mut d = ds / 4 * 4;
-    if ds - d >= 2 {
-        let [even, odd] = two_columns(rows, places, d);
-        take(d, even);
-        take(d + 1, odd);
-        d += 2;
-    }
-    if d < ds {
-        take(d, one_column(rows, places, d));
-    }
-    store(norms, sums);
 }
 
-/// Columns d to d + 4 of eight rows. Rows r and r + 4 share a register, so that a 4 x 4
+/// Eight rows (ds,).
+type Rows<'a> = [&'a [f32]; LANES];
+
+/// The rows that begin at `places`, into the lanes from `first` on.
+#[target_feature(enable = "avx2,fma")]
+fn load_rows<const DS: usize>(
+    rows: &[f32],
+    places: [usize; LANES],
+    centre: &[f32],
+    first: usize,
+    lanes: &mut [f32],
+    norms: &mut [f32; TILE],
+) {
+    let ds = if DS == ANY { centre.len() } else { DS };
+    let (centre, lanes) = (&centre[..ds], &mut lanes[..ds * TILE]);
+    let mut slices = [centre; LANES];
+    for (slice, place) in slices.iter_mut().zip(places) {
+        *slice = &rows[place..][..ds];
+    }
+    let mut sums = _mm256_setzero_ps();
+    for_columns(slices, |d, column| {
+        let column = _mm256_sub_ps(column, _mm256_set1_ps(centre[d]));
+        store(&mut lanes[d * TILE..][first..], column);
+        sums = _mm256_fmadd_ps(column, column, sums);
+    });
+    store(&mut norms[first..], sums);
+}
+
+/// Calls `take` with each column of eight rows. Rows r and r + 4 share a register, so that a 4 x 4
 /// transposition in each half leaves the lanes in the order of the rows.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn four_columns(rows: &[f32], places: Places, d: usize) -> [__m256; 4] {
-    let pair = |row: usize| {
-        let low = load4(&rows[places[row] + d..]);
-        _mm256_set_m128(load4(&rows[places[row + 4] + d..]), low)
-    };
-    transposed(pair(0), pair(1), pair(2), pair(3))
+fn for_columns(rows: Rows<'_>, mut take: impl FnMut(usize, __m256)) {
+    let ds = rows[0].len();
+    let mut d = 0;
+    while d + 4 <= ds {
+        let pair = |row: usize| _mm256_set_m128(load4(&rows[row + 4][d..]), load4(&rows[row][d..]));
+        let columns = transposed(pair(0), pair(1), pair(2), pair(3));
+        for j in 0..4 {
+            take(d + j, columns[j]);
+        }
+        d += 4;
+    }
+    if ds - d >= 2 {
+        let pair = |row: usize| _mm256_set_m128(load2(&rows[row + 4][d..]), load2(&rows[row][d..]));
+        let low = _mm256_unpacklo_ps(pair(0), pair(1));
+        let high = _mm256_unpacklo_ps(pair(2), pair(3));
+        take(d, _mm256_shuffle_ps::<0b01_00_01_00>(low, high));
+        take(d + 1, _mm256_shuffle_ps::<0b11_10_11_10>(low, high));
+        d += 2;
+    }
+    if d < ds {
+        let mut column = [0.0; LANES];
+        for (value, row) in column.iter_mut().zip(rows) {
+            *value = row[d];
+        }
+        take(d, load8(&column));
+    }
 }
 
 /// Both halves of four registers, each as a 4 x 4 matrix.
@@ -320,28 +336,6 @@ fn transposed(a: __m256, b: __m256, c: __m256, e: __m256) -> [__m256; 4] {
         _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, ce_high),
         _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, ce_high),
     ]
-}
-
-/// Columns d and d + 1 of eight rows.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn two_columns(rows: &[f32], places: Places, d: usize) -> [__m256; 2] {
-    // Rows r and r + 4 in the halves of a register, as in `four_columns`.
-    let pair = |row: usize| {
-        let low = load2(&rows[places[row] + d..]);
-        _mm256_set_m128(load2(&rows[places[row + 4] + d..]), low)
-    };
-    let low = _mm256_unpacklo_ps(pair(0), pair(1));
-    let high = _mm256_unpacklo_ps(pair(2), pair(3));
-    [_mm256_shuffle_ps::<0b01_00_01_00>(low, high), _mm256_shuffle_ps::<0b11_10_11_10>(low, high)]
-}
-
-/// Column d of eight rows.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn one_column(rows: &[f32], places: Places, d: usize) -> __m256 {
-    let column: [f32; LANES] = places.map(|place| rows[place + d]);
-    load8(&column)
 }
 
 pub(super) fn table(_proof: Kernels, query: &[f32], book: &[f32], metric: Metric, out: &mut [f32]) {
@@ -395,28 +389,28 @@ fn table_fixed<const L2: bool, const DS: usize>(query: &[f32], book: &[f32], out
 #[target_feature(enable = "avx2,fma")]
 fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
     let ds = query.len();
-    let places = std::array::from_fn(|row| row * ds);
     for (codewords, out) in book.chunks_exact(LANES * ds).zip(out.chunks_exact_mut(LANES)) {
+        let mut rows = [codewords; LANES];
+        for (row, codeword) in rows.iter_mut().zip(codewords.chunks_exact(ds)) {
+            *row = codeword;
+        }
         let mut sums = _mm256_setzero_ps();
-        let mut take = |d: usize, column: __m256| {
-            let q = _mm256_set1_ps(query[d]);
-            sums = if L2 {
-                let difference = _mm256_sub_ps(column, q);
-                _mm256_fmadd_ps(difference, difference, sums)
-            } else {
-                _mm256_fmadd_ps(column, q, sums)
-            };
-        };
-        for d in (0..ds / 4 * 4).step_by(4) {
-            for (j, column) in four_columns(codewords, places, d).into_iter().enumerate() {
-                take(d + j, column);
-            }
-        }
-        for d in ds / 4 * 4..ds {
-            take(d, one_column(codewords, places, d));
-        }
+        for_columns(rows, |d, column| {
+            sums = step::<L2>(column, _mm256_set1_ps(query[d]), sums);
+        });
         store(out, sums);
     }
+}
+
+/// One strip.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_group(values: &[f32]) -> [__m256; GROUP] {
+    let mut group = [_mm256_setzero_ps(); GROUP];
+    for g in 0..GROUP {
+        group[g] = load8(&values[g * LANES..]);
+    }
+    group
 }
 
 /// Two floats and two zeros.

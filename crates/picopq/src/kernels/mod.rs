@@ -41,6 +41,25 @@ pub(crate) const CHUNK: usize = 8;
 /// small against the distances themselves.
 const MAX_DIFFERENCE_DIM: usize = 4;
 
+/// Stands for any dimension where code is made for one dimension.
+const ANY: usize = 0;
+
+/// Calls `$kernel::<DIFFERENCES, DS>`: the usual dimensions have code of their own, unrolled.
+#[cfg(target_arch = "x86_64")]
+macro_rules! of_dimension {
+    ($kernel:ident($panel:expr, $($argument:expr),*)) => {
+        match $panel.ds {
+            4 => $kernel::<true, 4>($panel, $($argument),*),
+            8 => $kernel::<false, 8>($panel, $($argument),*),
+            16 => $kernel::<false, 16>($panel, $($argument),*),
+            _ if $panel.differences() => $kernel::<true, { $crate::kernels::ANY }>($panel, $($argument),*),
+            _ => $kernel::<false, { $crate::kernels::ANY }>($panel, $($argument),*),
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use of_dimension;
+
 /// The numbers of so few codewords that [`Kernels::nearest_among`] is faster with all of them.
 const ALL_OF_FEW: [u32; 32] = {
     let mut numbers = [0; 32];
@@ -293,6 +312,16 @@ impl Panel {
 
     pub(crate) fn ds(&self) -> usize {
         self.ds
+    }
+
+    /// The dimension, known to the compiler unless `DS` is [`ANY`].
+    #[inline]
+    fn dimension<const DS: usize>(&self) -> usize {
+        if DS == ANY {
+            return self.ds;
+        }
+        assert_eq!(self.ds, DS);
+        DS
     }
 
     /// What [`Tile::load`] subtracts from the rows.
