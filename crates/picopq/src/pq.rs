@@ -4,7 +4,7 @@
 
 use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
 use crate::error::{Error, Result, collected, copied, filled, size};
-use crate::kernels::{Kernels, Nearest, Panel, TILE, Tile, centre};
+use crate::kernels::{ANY, Kernels, Nearest, Panel, TILE, Tile, centre};
 use crate::kmeans::{self, Clusters, Last};
 use crate::linalg::{Rotation, block_rows};
 use crate::metric::Metric;
@@ -258,19 +258,33 @@ impl<'a> Codebook<'a> {
     }
 
     fn decode_rows<T: Code>(&self, codes: &[T], out: &mut [f32], first_row: usize) -> Result<()> {
-        let rows = codes.chunks_exact(self.m).zip(out.chunks_exact_mut(self.dim()));
+        match self.ds {
+            4 => self.copy_rows::<T, 4>(codes, out, first_row),
+            8 => self.copy_rows::<T, 8>(codes, out, first_row),
+            16 => self.copy_rows::<T, 16>(codes, out, first_row),
+            _ => self.copy_rows::<T, ANY>(codes, out, first_row),
+        }
+    }
+
+    /// Codewords of a known dimension `DS` are copied by a few moves.
+    fn copy_rows<T: Code, const DS: usize>(
+        &self,
+        codes: &[T],
+        out: &mut [f32],
+        first_row: usize,
+    ) -> Result<()> {
+        let ds = if DS == ANY { self.ds } else { DS };
+        let rows = codes.chunks_exact(self.m).zip(out.chunks_exact_mut(self.m * ds));
         for (row, (codes, out)) in rows.enumerate() {
-            let books = self.codewords.chunks_exact(self.ks * self.ds);
+            let books = self.codewords.chunks_exact(self.ks * ds);
             for (m, ((&code, book), out)) in
-                codes.iter().zip(books).zip(out.chunks_exact_mut(self.ds)).enumerate()
+                codes.iter().zip(books).zip(out.chunks_exact_mut(ds)).enumerate()
             {
-                let codeword = book.chunks_exact(self.ds).nth(code.index());
-                out.copy_from_slice(codeword.ok_or(Error::CodeOutOfRange {
-                    code: code.index() as u64,
-                    row: first_row + row,
-                    sub_space: m,
-                    ks: self.ks,
-                })?);
+                let Some(codeword) = book.chunks_exact(ds).nth(code.index()) else {
+                    let (code, row) = (code.index() as u64, first_row + row);
+                    return Err(Error::CodeOutOfRange { code, row, sub_space: m, ks: self.ks });
+                };
+                out.copy_from_slice(codeword);
             }
         }
         Ok(())

@@ -42,7 +42,7 @@ pub(crate) const CHUNK: usize = 8;
 const MAX_DIFFERENCE_DIM: usize = 4;
 
 /// Stands for any dimension where code is made for one dimension.
-const ANY: usize = 0;
+pub(crate) const ANY: usize = 0;
 
 /// Calls `$kernel::<DIFFERENCES, DS>`: the usual dimensions have code of their own, unrolled.
 #[cfg(target_arch = "x86_64")]
