@@ -54,20 +54,27 @@ impl Bound {
 
     /// Prepares for a limit that is no higher than those before.
     pub(crate) fn aim(&mut self, limit: f32) -> Aim {
+        let Some(room) = self.room_for(limit) else { return Aim::Blind };
+        let bound = FULL * room / self.room;
+        if bound.is_finite() && bound <= FULL && (bound >= COARSE || self.room == ROOM.start) {
+            return Aim::Keep(rounded_up(bound));
+        }
+        self.room = room;
+        Aim::Renew(FULL as u8)
+    }
+
+    /// The bound of a limit in the bytes of the table that there is, which was made for one no lower.
+    pub(crate) fn of(&self, limit: f32) -> u8 {
+        self.room_for(limit).map_or(u8::MAX, |room| rounded_up(FULL * room / self.room))
+    }
+
+    /// What the bytes of codes within the limit share; `None` where they cannot.
+    fn room_for(&self, limit: f32) -> Option<f64> {
         let above = f64::from(limit) - self.base;
         let m = self.least.len() as f64;
         let rounding = 1.1 * m * f64::from(f32::EPSILON) * (self.magnitude + m * above.abs());
         let room = (above.max(0.0) + rounding).max(ROOM.start);
-        if !ROOM.contains(&room) {
-            return Aim::Blind;
-        }
-        let bound = FULL * room / self.room;
-        if bound.is_finite() && bound <= FULL && (bound >= COARSE || self.room == ROOM.start) {
-            // Rounded up by more than f64 can have rounded it down.
-            return Aim::Keep((bound * (1.0 + 1e-9)) as u8);
-        }
-        self.room = room;
-        Aim::Renew(FULL as u8)
+        ROOM.contains(&room).then_some(room)
     }
 
     /// The bytes of the table (m, width), in order.
@@ -78,6 +85,11 @@ impl Bound {
             row.iter().map(move |&key| ((key - least) * scale) as u8)
         })
     }
+}
+
+/// Up by more than f64 can have rounded it down.
+fn rounded_up(bound: f64) -> u8 {
+    (bound * (1.0 + 1e-9)) as u8
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!
 //! queries --tables--> Seekers --+--> plain         codes wider than a byte
 //!                               +--> screen        codes of a nibble or a byte
+//!                               +--> ordered       few queries, codes of a byte, small registers
 //!                               +--> interleaved   many queries, codes of a byte, small registers
 //! ```
 //! Every scan answers with what the plain scan answers, to the bit: the others leave out only rows
@@ -16,6 +17,7 @@ mod filter;
 mod groups;
 mod interleaved;
 mod layout;
+mod ordered;
 mod plain;
 mod rerank;
 mod screen;
@@ -466,7 +468,7 @@ impl Index {
         task.begin(items.len() as u64);
         let found = threads::map(task, items, |((queries, limits), views)| {
             let queries = Vectors::new(queries, dim)?;
-            let found = self.scan_part(queries, limits, views, &collect, task)?;
+            let found = self.scan_part(queries, limits, views, k, &collect, task)?;
             task.advance(1);
             Ok(found)
         })?;
@@ -494,6 +496,7 @@ impl Index {
         queries: Vectors<'_>,
         limits: &[SharedLimit],
         views: &[View<'_>],
+        k: usize,
         collect: &impl Fn(usize) -> Result<C>,
         task: &Task,
     ) -> Result<Vec<Vec<Keyed>>> {
@@ -513,27 +516,38 @@ impl Index {
             && seekers.len() >= MIN_INTERLEAVED
             && m <= MAX_INTERLEAVED_M
             && rows >= MIN_INTERLEAVED_ROWS;
+        let ordered = matches!(self.layout, Layout::Grouped(_)) && ordered::pays(rows, k);
         let mut scan = if interleaved {
             Scan::Interleaved(Batch::new(&seekers, m)?)
         } else {
             let mut screens = Vec::new();
             for seeker in &seekers {
-                let screened = self.layout.screened(seeker.keys(), book.ks())?;
-                screens.extend(screened.map(|(keys, width)| Screen::new(keys, width)));
+                if let Some((keys, width)) = self.layout.screened(seeker.keys(), book.ks())? {
+                    screens.push(Screen::new(keys, width)?);
+                }
             }
             if screens.is_empty() { Scan::Plain } else { Scan::Screen(screens) }
         };
+        let mut whole = with_capacity(views.len(), "the parts of a search")?;
         for view in views {
-            match (&mut scan, view.selection) {
-                (_, Selection::Rows(rows)) => {
-                    let rows = view.listed(rows);
-                    seekers.iter_mut().try_for_each(|seeker| seeker.listed(view, rows, task))?;
-                }
-                (Scan::Plain, _) => {
-                    seekers.iter_mut().try_for_each(|seeker| seeker.all(view, task))?;
-                }
-                (Scan::Interleaved(batch), _) => batch.scan(&mut seekers, view, kernels, task)?,
-                (Scan::Screen(screens), _) => {
+            if let Selection::Rows(rows) = view.selection {
+                let rows = view.listed(rows);
+                seekers.iter_mut().try_for_each(|seeker| seeker.listed(view, rows, task))?;
+            } else {
+                whole.push(view.clone());
+            }
+        }
+        if let (Scan::Screen(screens), true) = (&mut scan, ordered) {
+            for (seeker, screen) in seekers.iter_mut().zip(screens) {
+                ordered::scan(seeker, screen, whole.clone(), k, kernels, task)?;
+            }
+            whole.clear();
+        }
+        for view in &whole {
+            match &mut scan {
+                Scan::Plain => seekers.iter_mut().try_for_each(|seeker| seeker.all(view, task))?,
+                Scan::Interleaved(batch) => batch.scan(&mut seekers, view, kernels, task)?,
+                Scan::Screen(screens) => {
                     for (seekers, screens) in seekers.chunks_mut(2).zip(screens.chunks_mut(2)) {
                         screen::scan(seekers, screens, view, kernels, task)?;
                     }

@@ -9,15 +9,15 @@
 //! The bytes are those of the codewords, or of their groups where a register holds 16 of them. Where most rows are left, which a limit far above the distances brings, the chunk is
 //! measured as a whole.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::{CHUNK_BLOCKS, Seeker};
 use super::segment::Screened;
 use crate::best::Collect;
-use crate::error::Result;
-use crate::kernels::{BLOCK, Kernels, Sieve};
+use crate::error::{Result, filled, reserve};
+use crate::kernels::{BLOCK, Kernels, LISTED, Sieve};
 use crate::threads::Task;
 
 /// With more than one row in so many left, measuring all in turn is faster than those.
@@ -31,18 +31,19 @@ pub(crate) struct Screen {
     bound: Bound,
     entries: Vec<u8>, // (m, width)
     masks: [u32; CHUNK_BLOCKS],
-    rows: Vec<u32>,
+    rows: Vec<u32>, // room for every row of a chunk
 }
 
 impl Screen {
     /// `keys` has the shape `(m, width)`.
-    pub(crate) fn new(keys: Vec<f32>, width: usize) -> Self {
+    pub(crate) fn new(keys: Vec<f32>, width: usize) -> Result<Self> {
         let bound = Bound::new(keys, width);
-        Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows: Vec::new() }
+        let rows = filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?;
+        Ok(Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows })
     }
 
     /// What passes at this limit; `None` where bytes do not help.
-    fn aim(&mut self, limit: f32) -> Option<u8> {
+    pub(crate) fn aim(&mut self, limit: f32) -> Option<u8> {
         match self.bound.aim(limit) {
             Aim::Blind => None,
             Aim::Keep(bound) => Some(bound),
@@ -54,12 +55,13 @@ impl Screen {
         }
     }
 
-    /// Measures what the first `blocks` masks have left.
+    /// Measures what the first masks have left of `blocks`.
     fn refine<C: Collect>(
         &mut self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
         blocks: Range<usize>,
+        kernels: Kernels,
     ) -> Result<()> {
         let masks = &mut self.masks[..blocks.len()];
         view.keep_selected(masks, blocks.clone());
@@ -67,15 +69,39 @@ impl Screen {
         if left as usize * MANY > blocks.len() * BLOCK {
             return seeker.run(view, view.rows(blocks));
         }
-        self.rows.clear();
-        for (block, mask) in blocks.zip(masks) {
-            let mut mask = *mask;
-            while mask != 0 {
-                self.rows.push((block * BLOCK) as u32 + mask.trailing_zeros());
-                mask &= mask - 1;
-            }
+        let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
+        seeker.pick(view, &self.rows[..left])
+    }
+
+    /// Appends the sums of the view's rows.
+    pub(crate) fn add_up(&self, view: &View<'_>, sums: &mut Vec<[u8; BLOCK]>, kernels: Kernels) {
+        let Some(Screened::Plane(plane)) = view.segment.screened(view.blocks.clone()) else {
+            unreachable!("sums are made of planes");
+        };
+        kernels.add_up(plane, &self.entries, sums);
+    }
+
+    /// Measures the view's rows whose sums are in the range, unless the limit excludes them.
+    pub(crate) fn pick<C: Collect>(
+        &mut self,
+        seeker: &mut Seeker<'_, C>,
+        view: &View<'_>,
+        sums: &[[u8; BLOCK]],
+        range: RangeInclusive<u8>,
+        kernels: Kernels,
+        task: &Task,
+    ) -> Result<()> {
+        let most = self.bound.of(seeker.limit()).min(*range.end());
+        let mut rows = Vec::new();
+        for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK_BLOCKS)) {
+            let masks = &mut self.masks[..blocks.len()];
+            kernels.between(sums, *range.start()..=most, masks);
+            view.keep_selected(masks, blocks.clone());
+            let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
+            reserve(&mut rows, left, "the rows that are left")?;
+            rows.extend_from_slice(&self.rows[..left]);
         }
-        seeker.pick(view, &self.rows)
+        seeker.listed(view, &rows, task)
     }
 }
 
@@ -131,7 +157,7 @@ pub(crate) fn scan<C: Collect>(
         }
         for ((seeker, screen), bound) in seekers.iter_mut().zip(&mut *screens).zip(bounds) {
             match bound {
-                Some(_) => screen.refine(seeker, view, blocks.clone())?,
+                Some(_) => screen.refine(seeker, view, blocks.clone(), kernels)?,
                 None => seeker.run(view, view.rows(blocks.clone()))?,
             }
         }

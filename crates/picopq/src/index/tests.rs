@@ -188,6 +188,7 @@ proptest! {
 fn large_searches_answer_as_the_plain_scan_does() {
     for (shape, metric) in [
         ((8, 256, 70_001, 40), Metric::L2),
+        ((8, 256, 140_001, 2), Metric::L2),
         ((5, 200, 66_000, 9), Metric::Dot),
         ((16, 16, 70_001, 3), Metric::L2),
         ((33, 256, 20_000, 33), Metric::L2),

@@ -20,7 +20,9 @@ mod scan_avx2;
 #[cfg(target_arch = "x86_64")]
 mod scan_vbmi;
 
-pub(crate) use scan::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble, prefetch};
+pub(crate) use scan::{
+    BLOCK, BYTE, COLUMNS, Entry, LANES, LISTED, NIBBLES, Sieve, nibble, prefetch,
+};
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -77,7 +79,7 @@ const ALL_OF_FEW: [u32; 32] = {
 pub enum InstructionSet {
     /// Plain Rust: the reference that the others are compared with.
     Scalar,
-    /// AVX2 and FMA (x86-64-v3).
+    /// AVX2, FMA, BMI1 and POPCNT (x86-64-v3).
     Avx2,
     /// AVX-512F.
     Avx512,
@@ -103,7 +105,12 @@ impl InstructionSet {
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("popcnt")
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Self::Avx2.runs_here() && is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]

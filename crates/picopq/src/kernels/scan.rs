@@ -10,6 +10,8 @@
 //! Sums saturate at 255, so that their order does not matter: every instruction set gives the same
 //! masks.
 
+use std::ops::RangeInclusive;
+
 use super::{InstructionSet, Kernels};
 
 /// Rows of a plane's block: bytes 0 to 15 of a sub-space hold rows 0 to 15 in their low halves and
@@ -21,6 +23,8 @@ pub(crate) const NIBBLES: usize = 16;
 pub(crate) const LANES: usize = 32;
 /// Rows of a block of columns: the bytes of a sub-space stand side by side.
 pub(crate) const COLUMNS: usize = 64;
+/// Rows that a list takes at once.
+pub(crate) const LISTED: usize = 4;
 /// Codewords of an interleaved table: as many as a byte names.
 pub(crate) const BYTE: usize = 256;
 
@@ -65,6 +69,53 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::screen_two(self, plane, sieves, masks);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// Appends the sums that [`Kernels::screen`] compares, of each row of each block.
+    pub(crate) fn add_up(self, plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
+        match self.0 {
+            InstructionSet::Scalar => scalar::add_up(plane, entries, sums),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+                super::scan_avx2::add_up(self, plane, entries, sums);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// Bit r of `masks[block]` tells whether the sum of row r is in the range.
+    pub(crate) fn between(
+        self,
+        sums: &[[u8; BLOCK]],
+        range: RangeInclusive<u8>,
+        masks: &mut [u32],
+    ) {
+        assert_eq!(sums.len(), masks.len());
+        match self.0 {
+            InstructionSet::Scalar => scalar::between(sums, &range, masks),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+                super::scan_avx2::between(self, sums, range, masks);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// Writes the numbers of the rows whose bits are set, from `first` on, ascending; returns how
+    /// many. `rows` has room for all rows, and [`LISTED`] more.
+    pub(crate) fn list(self, masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
+        assert!(rows.len() >= masks.len() * BLOCK + LISTED);
+        match self.0 {
+            InstructionSet::Scalar => list_rows(masks, first, rows),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+                super::scan_avx2::list(self, masks, first, rows)
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -119,6 +170,31 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     let _ = values;
 }
 
+/// The list of [`Kernels::list`]. Masks have few bits, if any: writing some rows at once, whether they
+/// are there or not, spares a branch that nobody foresees.
+#[inline(always)]
+pub(super) fn list_rows(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
+    let mut len = 0;
+    for (block, mask) in (0_u32..).zip(masks) {
+        if *mask == 0 {
+            continue;
+        }
+        let (mut mask, mut at) = (*mask, len);
+        len += mask.count_ones() as usize;
+        loop {
+            for row in &mut rows[at..][..LISTED] {
+                *row = first + block * BLOCK as u32 + mask.trailing_zeros();
+                mask &= mask.wrapping_sub(1);
+            }
+            at += LISTED;
+            if at >= len {
+                break;
+            }
+        }
+    }
+    len
+}
+
 /// The nibble of `row` (of the block) in the 16 bytes of a sub-space.
 pub(crate) fn nibble(bytes: &[u8], row: usize) -> u8 {
     let byte = bytes[row % NIBBLES];
@@ -126,18 +202,35 @@ pub(crate) fn nibble(bytes: &[u8], row: usize) -> u8 {
 }
 
 mod scalar {
+    use std::ops::RangeInclusive;
+
     use super::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble};
 
     pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
         for (block, mask) in plane.chunks_exact(sieve.entries.len()).zip(masks) {
-            let passes = |row: usize| {
-                let sub_spaces =
-                    block.chunks_exact(NIBBLES).zip(sieve.entries.chunks_exact(NIBBLES));
-                let entries =
-                    sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
-                entries.fold(0, u8::saturating_add) <= sieve.bound
-            };
-            *mask = (0..BLOCK).fold(0, |mask, row| mask | u32::from(passes(row)) << row);
+            let sums = [sums_of_block(block, sieve.entries)];
+            between(&sums, &(0..=sieve.bound), std::slice::from_mut(mask));
+        }
+    }
+
+    pub(super) fn add_up(plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
+        let blocks = plane.chunks_exact(entries.len());
+        sums.extend(blocks.map(|block| sums_of_block(block, entries)));
+    }
+
+    fn sums_of_block(block: &[u8], entries: &[u8]) -> [u8; BLOCK] {
+        std::array::from_fn(|row| {
+            let sub_spaces = block.chunks_exact(NIBBLES).zip(entries.chunks_exact(NIBBLES));
+            let entries = sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
+            entries.fold(0, u8::saturating_add)
+        })
+    }
+
+    pub(super) fn between(sums: &[[u8; BLOCK]], range: &RangeInclusive<u8>, masks: &mut [u32]) {
+        for (sums, mask) in sums.iter().zip(masks) {
+            let passing = sums.iter().enumerate();
+            *mask =
+                passing.fold(0, |mask, (row, sum)| mask | u32::from(range.contains(sum)) << row);
         }
     }
 
@@ -222,6 +315,16 @@ mod tests {
                         let (mut first, mut second) = (vec![0; blocks], vec![0; blocks]);
                         kernels.screen_two(&plane, sieves, [&mut first, &mut second]);
                         assert_eq!([first, second], wanted, "{what}");
+                        let (mut sums, mut wanted) = (Vec::new(), Vec::new());
+                        kernels.add_up(&plane, sieves[0].entries, &mut sums);
+                        scalar::add_up(&plane, sieves[0].entries, &mut wanted);
+                        assert_eq!(sums, wanted, "{what}");
+                        for least in [0, bound / 2, bound] {
+                            let (mut masks, mut wanted) = (vec![0; blocks], vec![1; blocks]);
+                            kernels.between(&sums, least..=bound, &mut masks);
+                            scalar::between(&sums, &(least..=bound), &mut wanted);
+                            assert_eq!(masks, wanted, "{what}, from {least}");
+                        }
                     }
                 }
             }
@@ -265,6 +368,27 @@ mod tests {
                         kernels.screen_columns(&columns, sieve, &mut masks);
                         assert_eq!(masks, wanted, "{kernels:?} m {m} blocks {blocks}");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lists_are_the_places_of_the_bits() {
+        let mut random = LegacyRandom::new(12);
+        for blocks in [0, 1, 2, 7, 40] {
+            // Bits are rare, common, always set.
+            for rare in [0, 1, 9, 40] {
+                let mut bit = |row: u32| u32::from(random.up_to(rare) == 0) << row;
+                let masks: Vec<u32> =
+                    (0..blocks).map(|_| (0..32).fold(0, |mask, row| mask | bit(row))).collect();
+                let set = |row: &u32| masks[*row as usize / BLOCK] >> (row % 32) & 1 == 1;
+                let wanted: Vec<u32> =
+                    (0..blocks as u32 * 32).filter(set).map(|row| row + 64).collect();
+                for kernels in Kernels::available() {
+                    let mut rows = vec![0; blocks * BLOCK + LISTED];
+                    let len = kernels.list(&masks, 64, &mut rows);
+                    assert_eq!(rows[..len], wanted, "{kernels:?} blocks {blocks}");
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! screen: for each pair of sub-spaces (32 bytes of a block):
 //!     low  += table[byte & 15]      16 rows x 2 sub-spaces      (shuffle, saturating add)
 //!     high += table[byte >> 4]      the other 16 rows
-//!   add the two halves of each, compare 32 sums with the bound
+//!   add the two halves of each, compare 32 sums with the bound (add_up: store them)
 //! screen_batch: for each sub-space: sums += table[code]         32 queries x 1 row
 //!   compare 32 sums with 32 bounds
 //! ```
@@ -14,12 +14,16 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::ops::RangeInclusive;
 
 use super::Kernels;
-use super::scan::{BYTE, Entry, NIBBLES, Sieve};
+use super::scan::{BLOCK, BYTE, Entry, NIBBLES, Sieve, list_rows};
 
 /// Bytes of a register: two sub-spaces of a block.
 const PAIR: usize = 2 * NIBBLES;
+
+/// Blocks that one query takes in a pass.
+const PASS: usize = 4;
 
 /// Bytes that come from memory together.
 const LINE: usize = 64;
@@ -30,7 +34,7 @@ pub(super) const AHEAD: usize = 16384;
 pub(super) fn screen(_proof: Kernels, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
     // `Kernels::of` alone, which checks it.
-    unsafe { screen_plane::<1, 4>(plane, [sieve], [masks]) }
+    unsafe { screen_plane::<1, PASS>(plane, [sieve], [masks]) }
 }
 
 pub(super) fn screen_two(
@@ -48,29 +52,92 @@ pub(super) fn screen_two(
 fn screen_plane<const Q: usize, const B: usize>(
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    mut masks: [&mut [u32]; Q],
+    masks: [&mut [u32]; Q],
 ) {
     let block_bytes = sieves[0].entries.len();
     let passes = plane.chunks_exact(B * block_bytes);
     let (first_left, left) = (passes.len() * B, passes.remainder());
     for (pass, blocks) in passes.enumerate() {
-        for (masks, found) in masks.iter_mut().zip(screen_blocks::<Q, B>(blocks, sieves)) {
-            masks[pass * B..][..B].copy_from_slice(&found);
+        let sums = sums_of_blocks::<Q, B>(blocks, sieves);
+        for q in 0..Q {
+            for b in 0..B {
+                masks[q][pass * B + b] = passing(sums[q][b], broadcast(sieves[q].bound));
+            }
         }
     }
     for (block, bytes) in left.chunks_exact(block_bytes).enumerate() {
-        for (masks, found) in masks.iter_mut().zip(screen_blocks::<Q, 1>(bytes, sieves)) {
-            masks[first_left + block] = found[0];
+        let sums = sums_of_blocks::<Q, 1>(bytes, sieves);
+        for q in 0..Q {
+            masks[q][first_left + block] = passing(sums[q][0], broadcast(sieves[q].bound));
         }
     }
 }
 
+pub(super) fn add_up(_proof: Kernels, plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
+    // SAFETY: as in `screen`.
+    unsafe { add_up_plane(plane, entries, sums) }
+}
+
+#[target_feature(enable = "avx2")]
+fn add_up_plane(plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
+    let sieve = Sieve { entries, bound: 0 };
+    let passes = plane.chunks_exact(PASS * entries.len());
+    let left = passes.remainder();
+    for blocks in passes {
+        let [found] = sums_of_blocks::<1, PASS>(blocks, [sieve]);
+        let mut bytes = [[0; BLOCK]; PASS];
+        for b in 0..PASS {
+            store(&mut bytes[b], found[b]);
+        }
+        sums.extend_from_slice(&bytes);
+    }
+    for block in left.chunks_exact(entries.len()) {
+        let [[found]] = sums_of_blocks::<1, 1>(block, [sieve]);
+        let mut bytes = [0; BLOCK];
+        store(&mut bytes, found);
+        sums.push(bytes);
+    }
+}
+
+pub(super) fn between(
+    _proof: Kernels,
+    sums: &[[u8; BLOCK]],
+    range: RangeInclusive<u8>,
+    masks: &mut [u32],
+) {
+    // SAFETY: as in `screen`.
+    unsafe { between_bounds(sums, range, masks) }
+}
+
+#[target_feature(enable = "avx2")]
+fn between_bounds(sums: &[[u8; BLOCK]], range: RangeInclusive<u8>, masks: &mut [u32]) {
+    let (least, most) = (broadcast(*range.start()), broadcast(*range.end()));
+    for (sums, mask) in sums.iter().zip(masks) {
+        let sums = load(sums);
+        let enough = _mm256_cmpeq_epi8(_mm256_max_epu8(sums, least), sums);
+        *mask = passing(sums, most) & _mm256_movemask_epi8(enough) as u32;
+    }
+}
+
+pub(super) fn list(_proof: Kernels, masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
+    // SAFETY: BMI1 and POPCNT are there, because `Kernels` with this set or a wider one is made by
+    // `Kernels::of` alone, which checks them.
+    unsafe { list_bits(masks, first, rows) }
+}
+
+/// With the instructions that count bits.
+#[target_feature(enable = "bmi1,popcnt")]
+fn list_bits(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
+    list_rows(masks, first, rows)
+}
+
+/// The sums of the rows of some blocks for each query.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn screen_blocks<const Q: usize, const B: usize>(
+fn sums_of_blocks<const Q: usize, const B: usize>(
     blocks: &[u8], // (B, m, 16)
     sieves: [Sieve<'_>; Q],
-) -> [[u32; B]; Q] {
+) -> [[__m256i; B]; Q] {
     let block_bytes = sieves[0].entries.len();
     assert!(blocks.len() == B * block_bytes);
     assert!(sieves.iter().all(|sieve| sieve.entries.len() == block_bytes));
@@ -106,17 +173,16 @@ fn screen_blocks<const Q: usize, const B: usize>(
             add(&mut sums[q], table, bytes);
         }
     }
-    let mut masks = [[0; B]; Q];
+    let mut whole = [[_mm256_setzero_si256(); B]; Q];
     for q in 0..Q {
-        let bound = _mm256_set1_epi8(sieves[q].bound as i8);
         for b in 0..B {
             let [low, high] = sums[q][b];
             let even = _mm256_permute2x128_si256::<0x20>(low, high);
             let odd = _mm256_permute2x128_si256::<0x31>(low, high);
-            masks[q][b] = passing(_mm256_adds_epu8(even, odd), bound);
+            whole[q][b] = _mm256_adds_epu8(even, odd);
         }
     }
-    masks
+    whole
 }
 
 /// Adds two sub-spaces' entries to the sums of each block: of its low rows and of its high rows.
@@ -148,6 +214,12 @@ unsafe fn load_pair(bytes: *const u8) -> __m256i {
 unsafe fn load_single(bytes: *const u8) -> __m256i {
     // SAFETY: the caller's.
     unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(bytes.cast())) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast(bound: u8) -> __m256i {
+    _mm256_set1_epi8(bound as i8)
 }
 
 /// A bit for each byte that is at most its bound.
@@ -216,7 +288,14 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &m
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(entry: &Entry) -> __m256i {
-    // SAFETY: 32 bytes are readable, because that is the length of an entry.
-    unsafe { _mm256_loadu_si256(entry.as_ptr().cast()) }
+fn load(bytes: &[u8; PAIR]) -> __m256i {
+    // SAFETY: 32 bytes are readable, because that is the length of the array.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(bytes: &mut [u8; PAIR], register: __m256i) {
+    // SAFETY: 32 bytes are writable, because that is the length of the array.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), register) }
 }
