@@ -34,6 +34,9 @@ const FIRST: usize = 2048;
 const MOST: u8 = 254;
 /// One sum in so many tells how they are distributed.
 const SAMPLE: usize = 127;
+/// With fewer of so many rows excluded by the first limit than one, `screen` is faster: it measures
+/// many rows in turn.
+const EXCLUDED: usize = 8;
 
 /// Whether it pays.
 pub(crate) fn pays(rows: usize, k: usize) -> bool {
@@ -60,17 +63,22 @@ pub(crate) fn scan<C: Collect>(
         screened(&begin, seeker, screen)?;
     }
     for views in views.chunks(SPAN) {
-        if screen.aim(seeker.limit()).is_none() {
-            views.iter().try_for_each(|view| screened(view, seeker, screen))?;
-            continue;
-        }
+        let bound = screen.aim(seeker.limit());
         let blocks = views.iter().map(|view| view.blocks.len()).sum();
         let mut sums = with_capacity(blocks, "the sums of the rows")?;
-        for view in views {
+        for view in views.iter().filter(|_| bound.is_some()) {
             task.check()?;
             screen.add_up(view, &mut sums, kernels);
         }
-        let first = least(&sums, FIRST.max(k.saturating_mul(FIRST_EACH)));
+        let counts = sampled(&sums);
+        let passing = |bound: u8| counts[..=usize::from(bound)].iter().sum::<usize>();
+        let excluded = |bound| passing(u8::MAX) - passing(bound);
+        if bound.is_none_or(|bound| EXCLUDED * excluded(bound) < passing(u8::MAX)) {
+            views.iter().try_for_each(|view| screened(view, seeker, screen))?;
+            continue;
+        }
+        let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / SAMPLE;
+        let first = (0..=MOST).take_while(|&bound| passing(bound) <= wanted).last().unwrap_or(0);
         for range in [0..=first, first.saturating_add(1)..=MOST] {
             let mut rest = &sums[..];
             for view in views {
@@ -83,16 +91,11 @@ pub(crate) fn scan<C: Collect>(
     Ok(())
 }
 
-/// The largest sum up to which there are at most about `rows` rows; at least the least sum.
-fn least(sums: &[[u8; BLOCK]], rows: usize) -> u8 {
+/// How often each sum is met among some of the rows.
+fn sampled(sums: &[[u8; BLOCK]]) -> [usize; 1 << u8::BITS] {
     let mut counts = [0; 1 << u8::BITS];
     for &sum in sums.as_flattened().iter().step_by(SAMPLE) {
         counts[usize::from(sum)] += 1;
     }
-    let mut below = 0;
-    let mut fits = |&count: &usize| {
-        below += count;
-        below * SAMPLE <= rows
-    };
-    (counts.iter().take_while(|count| fits(count)).count().max(1) - 1) as u8
+    counts
 }
