@@ -142,6 +142,23 @@ mod tests {
         }
     }
 
+    /// An entry rounded up could exclude a code that is at the limit.
+    #[test]
+    fn no_entry_is_rounded_up() {
+        let mut random = LegacyRandom::new(13);
+        for scale in [1e-20, 1.0, 1e20] {
+            let key = |_| (scale * random.normal().abs()) as f32;
+            let keys: Vec<f32> = (0..1 << 20).map(key).collect();
+            let mut bound = Bound::new(keys.clone(), keys.len());
+            assert_eq!(bound.aim((2.0 * scale) as f32), Aim::Renew(254));
+            let least = f64::from(bound.least[0]);
+            for (entry, key) in bound.entries().zip(keys) {
+                let exact = FULL / bound.room * (f64::from(key) - least);
+                assert!(f64::from(entry) <= exact, "{entry} for {exact}");
+            }
+        }
+    }
+
     #[test]
     fn a_limit_that_halves_renews_the_table() {
         let mut bound = Bound::new(vec![0.0, 10.0, 0.0, 10.0], 2);
