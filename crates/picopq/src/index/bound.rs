@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(bound.aim(16.0), Aim::Renew(254));
         assert_eq!(bound.entries().collect::<Vec<_>>(), [0, 158, 0, 158]);
         assert!(matches!(bound.aim(12.0), Aim::Keep(190 | 191)));
+        assert!(matches!([bound.of(12.0), bound.of(7.0)], [190 | 191, 111 | 112]));
         assert_eq!(bound.aim(7.0), Aim::Renew(254));
         assert_eq!(bound.entries().collect::<Vec<_>>(), [0, 255, 0, 255]);
     }
