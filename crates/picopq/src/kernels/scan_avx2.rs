@@ -34,17 +34,17 @@ pub(super) const AHEAD: usize = 16384;
 pub(super) fn screen(_proof: Kernels, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
     // `Kernels::of` alone, which checks it.
-    unsafe { screen_plane::<1, PASS>(plane, [sieve], [masks]) }
+    unsafe { screen_plane::<1, PASS>(plane, [sieve], &mut [masks]) }
 }
 
 pub(super) fn screen_two(
     _proof: Kernels,
     plane: &[u8],
     sieves: [Sieve<'_>; 2],
-    masks: [&mut [u32]; 2],
+    mut masks: [&mut [u32]; 2],
 ) {
     // SAFETY: as in `screen`.
-    unsafe { screen_plane::<2, 2>(plane, sieves, masks) }
+    unsafe { screen_plane::<2, 2>(plane, sieves, &mut masks) }
 }
 
 /// `B` blocks a pass, and one a pass at the end.
@@ -52,7 +52,7 @@ pub(super) fn screen_two(
 fn screen_plane<const Q: usize, const B: usize>(
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    masks: [&mut [u32]; Q],
+    masks: &mut [&mut [u32]; Q],
 ) {
     let block_bytes = sieves[0].entries.len();
     let passes = plane.chunks_exact(B * block_bytes);
