@@ -19,10 +19,10 @@ use crate::error::{Result, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
 use crate::threads::Task;
 
-/// With fewer rows, or more answers for each row, there is little to gain. Less in tests, as the next
-/// two, so that few rows reach every branch.
-const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
+/// With fewer rows for each answer there is little to gain.
 const ROWS_EACH: usize = 1 << 8;
+/// Nor with fewer rows. This and the next two are less in tests, so that few rows reach every branch.
+const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Blocks that are screened to begin with.
 const BEGIN_BLOCKS: usize = if cfg!(test) { 4 } else { 512 };
 /// Views of a span, whose sums take at most a megabyte.
@@ -34,8 +34,8 @@ const FIRST: usize = 2048;
 const MOST: u8 = 254;
 /// One sum in so many tells how they are distributed.
 const SAMPLE: usize = 127;
-/// With fewer of so many rows excluded by the first limit than one, `screen` is faster: it measures
-/// many rows in turn.
+/// Where the first limit excludes less than one row in so many, `screen` is faster: it measures rows in
+/// turn.
 const EXCLUDED: usize = 8;
 
 /// Whether it pays.

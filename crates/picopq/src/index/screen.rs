@@ -6,8 +6,8 @@
 //!     one bit for each row whose sum of bytes does not exclude it         (kernels)
 //!     exact distances of the rows left; the best of them lower the limit  (plain)
 //! ```
-//! The bytes are those of the codewords, or of their groups where a register holds 16 of them. Where most rows are left, which a limit far above the distances brings, the chunk is
-//! measured as a whole.
+//! The bytes are those of the codewords, or of their groups where a register holds 16 of them. Where
+//! most rows are left, which a limit far above the distances brings, the chunk is measured as a whole.
 
 use std::ops::{Range, RangeInclusive};
 

@@ -43,7 +43,7 @@ fn nearest_in_tile<const DIFFERENCES: bool, const DS: usize>(
     for first in (0..TILE).step_by(STRIP) {
         let mut best = [infinity; GROUP];
         let mut best_chunk = [_mm256_setzero_si256(); GROUP];
-        let norms = load_group(&tile.norms[first..]);
+        let norms = load_strip(&tile.norms[first..]);
         let chunks = panel.weights.chunks_exact(ds * CHUNK);
         for (chunk, (weights, codeword_norms)) in
             chunks.zip(panel.norms.chunks_exact(CHUNK)).enumerate()
@@ -139,7 +139,7 @@ impl Best {
             }
         }
         for (d, x) in tile.lanes[..ds * TILE].chunks_exact(TILE).enumerate() {
-            let x = load_group(&x[first..]);
+            let x = load_strip(&x[first..]);
             for j in 0..N {
                 let weight = _mm256_set1_ps(rows[j][d]);
                 for g in 0..GROUP {
@@ -181,7 +181,7 @@ fn half<const DIFFERENCES: bool>(
         }
     }
     for (x, weights) in lanes.chunks_exact(TILE).zip(weights.chunks_exact(CHUNK)) {
-        let x = load_group(&x[first..]);
+        let x = load_strip(&x[first..]);
         for j in 0..4 {
             let weight = _mm256_set1_ps(weights[j0 + j]);
             for g in 0..GROUP {
@@ -402,10 +402,9 @@ fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
     }
 }
 
-/// One strip.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_group(values: &[f32]) -> [__m256; GROUP] {
+fn load_strip(values: &[f32]) -> [__m256; GROUP] {
     let mut group = [_mm256_setzero_ps(); GROUP];
     for g in 0..GROUP {
         group[g] = load8(&values[g * LANES..]);

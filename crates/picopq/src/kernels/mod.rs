@@ -51,9 +51,9 @@ pub(crate) const ANY: usize = 0;
 macro_rules! of_dimension {
     ($kernel:ident($panel:expr, $($argument:expr),*)) => {
         match $panel.ds {
-            4 => $kernel::<true, 4>($panel, $($argument),*),
-            8 => $kernel::<false, 8>($panel, $($argument),*),
-            16 => $kernel::<false, 16>($panel, $($argument),*),
+            4 => $kernel::<{ $crate::kernels::uses_differences(4) }, 4>($panel, $($argument),*),
+            8 => $kernel::<{ $crate::kernels::uses_differences(8) }, 8>($panel, $($argument),*),
+            16 => $kernel::<{ $crate::kernels::uses_differences(16) }, 16>($panel, $($argument),*),
             _ if $panel.differences() => $kernel::<true, { $crate::kernels::ANY }>($panel, $($argument),*),
             _ => $kernel::<false, { $crate::kernels::ANY }>($panel, $($argument),*),
         }
@@ -338,7 +338,7 @@ impl Panel {
 }
 
 /// Whether a distance is a sum of squared differences; else |c|^2 - 2 x.c + |x|^2.
-fn uses_differences(ds: usize) -> bool {
+const fn uses_differences(ds: usize) -> bool {
     ds <= MAX_DIFFERENCE_DIM
 }
 
