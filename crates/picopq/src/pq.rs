@@ -457,7 +457,7 @@ impl<'a> Encoder<'a> {
                     task.check()?;
                     let columns = &rows[sub_space * panel.ds()..];
                     tile.load(self.kernels, columns, dim, panel.centre());
-                    self.kernels.nearest(panel, tile.view(), &mut found);
+                    self.kernels.codes(panel, tile.view(), &mut found);
                     for (row, &code) in codes.chunks_exact_mut(m).zip(&found.codes) {
                         row[sub_space] = T::from_index(code);
                     }

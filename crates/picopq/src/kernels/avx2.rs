@@ -205,26 +205,68 @@ pub(super) fn resolve<const DIFFERENCES: bool, const DS: usize>(
     tile: TileRef<'_>,
     found: &mut Nearest,
 ) {
-    let ds = panel.dimension::<DS>();
     for lane in 0..TILE {
         let chunk = found.codes[lane] as usize;
+        let sums = Row { tile, lane }.measure::<DIFFERENCES, DS>(panel, chunk);
+        let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
+        found.codes[lane] = (chunk * CHUNK) as u32 + first_equal(sums, best);
+    }
+}
+
+/// One row of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) tile: TileRef<'a>,
+    pub(super) lane: usize,
+}
+
+impl Row<'_> {
+    /// Its squared distances to the codewords of a chunk, as integers.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn measure<const DIFFERENCES: bool, const DS: usize>(
+        self,
+        panel: &Panel,
+        chunk: usize,
+    ) -> __m256i {
+        let ds = panel.dimension::<DS>();
         let weights = &panel.weights[chunk * ds * CHUNK..][..ds * CHUNK];
         let mut sums = if DIFFERENCES {
             _mm256_setzero_ps()
         } else {
             let norms = load8(&panel.norms[chunk * CHUNK..][..CHUNK]);
-            _mm256_add_ps(_mm256_set1_ps(tile.norms[lane]), norms)
+            _mm256_add_ps(_mm256_set1_ps(self.tile.norms[self.lane]), norms)
         };
-        let lanes = tile.lanes[..ds * TILE].chunks_exact(TILE);
+        let lanes = self.tile.lanes[..ds * TILE].chunks_exact(TILE);
         for (x, weights) in lanes.zip(weights.chunks_exact(CHUNK)) {
-            sums = step::<DIFFERENCES>(_mm256_set1_ps(x[lane]), load8(weights), sums);
+            sums = step::<DIFFERENCES>(_mm256_set1_ps(x[self.lane]), load8(weights), sums);
         }
-        let sums = _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256());
-        let best = _mm256_set1_epi32(found.distances[lane].to_bits() as i32);
-        let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(sums, best));
-        let first = (_mm256_movemask_ps(equal) as u32).trailing_zeros();
-        found.codes[lane] = (chunk * CHUNK) as u32 + first;
+        _mm256_max_epi32(_mm256_castps_si256(sums), _mm256_setzero_si256())
     }
+
+    /// The least of them, as bits, and the first codeword that has it.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn least<const DIFFERENCES: bool, const DS: usize>(
+        self,
+        panel: &Panel,
+        chunk: usize,
+    ) -> (u32, u32) {
+        let sums = self.measure::<DIFFERENCES, DS>(panel, chunk);
+        let least = _mm256_min_epi32(sums, _mm256_permute2x128_si256::<1>(sums, sums));
+        let least = _mm256_min_epi32(least, _mm256_shuffle_epi32::<0b01_00_11_10>(least));
+        let least = _mm256_min_epi32(least, _mm256_shuffle_epi32::<0b10_11_00_01>(least));
+        let value = _mm_cvtsi128_si32(_mm256_castsi256_si128(least)) as u32;
+        (value, (chunk * CHUNK) as u32 + first_equal(sums, least))
+    }
+}
+
+/// The first lane where both are equal.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first_equal(a: __m256i, b: __m256i) -> u32 {
+    let equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(a, b));
+    (_mm256_movemask_ps(equal) as u32).trailing_zeros()
 }
 
 #[inline]
@@ -404,7 +446,7 @@ fn table_rows<const L2: bool>(query: &[f32], book: &[f32], out: &mut [f32]) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_strip(values: &[f32]) -> [__m256; GROUP] {
+pub(super) fn load_strip(values: &[f32]) -> [__m256; GROUP] {
     let mut group = [_mm256_setzero_ps(); GROUP];
     for g in 0..GROUP {
         group[g] = load8(&values[g * LANES..]);

@@ -5,12 +5,18 @@
 //!
 //! ```text
 //! rows (n, ds) --Tile::load--> Tile (ds, 48)  --nearest(Panel)--> 48 codes, 48 squared distances
+//!                                             --codes(Panel)--> 48 codes
 //! ```
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod integers;
+#[cfg(target_arch = "x86_64")]
+mod integers_avx2;
+#[cfg(target_arch = "x86_64")]
+mod integers_vnni;
 #[cfg(test)]
 mod parity;
 mod scalar;
@@ -28,6 +34,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 #[cfg(fuzzing)]
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use integers::{Integers, Space};
 
 use crate::error::{Error, Result, filled, size, with_capacity};
 use crate::metric::Metric;
@@ -73,6 +81,9 @@ const ALL_OF_FEW: [u32; 32] = {
     numbers
 };
 
+/// After so many crowded tiles [`Kernels::nearest`] tries no more integers.
+const PATIENCE: u32 = 8;
+
 /// The kernels in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -83,7 +94,7 @@ pub enum InstructionSet {
     Avx2,
     /// AVX-512F.
     Avx512,
-    /// AVX-512 with BW and VBMI.
+    /// AVX-512 with BW, VBMI and VNNI.
     Avx512Vbmi,
 }
 
@@ -118,6 +129,7 @@ impl InstructionSet {
                 Self::Avx512.runs_here()
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
@@ -162,11 +174,28 @@ impl Kernels {
     /// The nearest codeword of `panel` for each of the tile's rows, ties to the lowest index, and
     /// its squared distance.
     pub(crate) fn nearest(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+        self.search(panel, tile, out, true);
+    }
+
+    /// As [`Kernels::nearest`]; the distances mean nothing.
+    pub(crate) fn codes(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest) {
+        self.search(panel, tile, out, false);
+    }
+
+    fn search(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest, measure: bool) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
         if let Some(numbers) = ALL_OF_FEW.get(..panel.by_codeword.len() / panel.ds) {
             for strip in 0..TILE / STRIP {
                 self.nearest_among(panel, numbers, tile, strip, out);
             }
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if self.uses_integers()
+            && out.crowded < PATIENCE
+            && let Some(integers) = &panel.integers
+            && integers_avx2::nearest(self, panel, integers, tile, out, measure)
+        {
             return;
         }
         match self.0 {
@@ -180,6 +209,11 @@ impl Kernels {
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
         }
+    }
+
+    /// With AVX-512 but no VNNI f32 is as fast as integers.
+    fn uses_integers(self) -> bool {
+        matches!(self.0, InstructionSet::Avx2 | InstructionSet::Avx512Vbmi)
     }
 
     /// As [`Kernels::nearest`], bit for bit, for one strip of the tile and among the codewords of
@@ -284,6 +318,7 @@ pub(crate) struct Panel {
     by_codeword: Vec<f32>, // (ks, ds)
     norms: Vec<f32>,       // (chunks, CHUNK)
     centre: Vec<f32>,      // (ds,)
+    integers: Option<Integers>,
 }
 
 impl Panel {
@@ -298,19 +333,19 @@ impl Panel {
         let mut weights = filled(size(&[chunks, ds, CHUNK], what)?, padding, what)?;
         let mut by_codeword = with_capacity(codewords.len(), what)?;
         let mut norms = filled(chunks * CHUNK, f32::INFINITY, what)?;
-        for (k, codeword) in codewords.chunks_exact(ds).enumerate() {
-            let (chunk, j) = (k / CHUNK, k % CHUNK);
-            let mut norm = 0.0_f64;
-            for (d, (&c, &centre)) in codeword.iter().zip(&centre).enumerate() {
-                let centred = c - centre;
-                norm += f64::from(centred) * f64::from(centred);
-                let weight = if differences { centred } else { -2.0 * centred };
-                weights[(chunk * ds + d) * CHUNK + j] = weight;
-                by_codeword.push(weight);
-            }
-            norms[k] = norm as f32;
+        for codeword in codewords.chunks_exact(ds) {
+            by_codeword.extend(codeword.iter().zip(&centre).map(|(c, centre)| c - centre));
         }
-        Ok(Self { ds, weights, by_codeword, norms, centre })
+        let integers = Integers::new(&by_codeword, ds)?;
+        for (k, codeword) in by_codeword.chunks_exact_mut(ds).enumerate() {
+            let (chunk, j) = (k / CHUNK, k % CHUNK);
+            norms[k] = codeword.iter().map(|&c| f64::from(c) * f64::from(c)).sum::<f64>() as f32;
+            for (d, c) in codeword.iter_mut().enumerate() {
+                *c *= if differences { 1.0 } else { -2.0 };
+                weights[(chunk * ds + d) * CHUNK + j] = *c;
+            }
+        }
+        Ok(Self { ds, weights, by_codeword, norms, centre, integers })
     }
 
     fn differences(&self) -> bool {
@@ -405,11 +440,14 @@ impl Tile {
 pub(crate) struct Nearest {
     pub(crate) codes: [u32; TILE],
     pub(crate) distances: [f32; TILE],
+    space: Space,
+    /// Tiles of which integers left many codewords to measure.
+    crowded: u32,
 }
 
 impl Nearest {
     pub(crate) fn new() -> Self {
-        Self { codes: [0; TILE], distances: [0.0; TILE] }
+        Self { codes: [0; TILE], distances: [0.0; TILE], space: Space::new(), crowded: 0 }
     }
 }
 

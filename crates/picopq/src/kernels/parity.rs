@@ -123,6 +123,87 @@ fn lists_of_codewords_are_searched_alike() {
     }
 }
 
+/// Integers only leave out what is not the nearest: with them and without, the answers are the same
+/// bit for bit, for rows near to two codewords alike, far from all, or of any size.
+#[test]
+fn integers_lead_to_what_f32_leads_to() {
+    let mut random = LegacyRandom::new(7);
+    for (ds, ks) in [(1, 64), (2, 300), (3, 100), (4, 256), (7, 255), (8, 256), (16, 256), (64, 65)]
+    {
+        let codewords = normals(&mut random, ks * ds);
+        let halfway = |random: &mut LegacyRandom, by: f32| -> Vec<f32> {
+            let mut rows = Vec::new();
+            for _ in 0..TILE {
+                let mut codeword = || &codewords[random.up_to(ks as u64 - 1) as usize * ds..][..ds];
+                let (a, b) = (codeword(), codeword());
+                rows.extend(a.iter().zip(b).map(|(a, b)| (a + b) / 2.0 * (1.0 + by)));
+            }
+            rows
+        };
+        let times = |values: &[f32], by: f32| values.iter().map(|x| x * by).collect::<Vec<f32>>();
+        let plus = |values: &[f32], by: f32| values.iter().map(|x| x + by).collect::<Vec<f32>>();
+        let grid = |values: &[f32]| values.iter().map(|x| x.round()).collect::<Vec<f32>>();
+        let rows = normals(&mut random, TILE * ds);
+        let (between, nearly) = (halfway(&mut random, 0.0), halfway(&mut random, 1e-7));
+        let mut outlier = codewords.clone();
+        outlier[ds - 1] = 1e6;
+        // Two far clusters, whose members are as near as what f32 takes from their distance to a row.
+        let clusters: Vec<f32> = (0..ks * ds)
+            .map(|i| if i / ds % 2 == 0 { 1.0 } else { -1.0 } + 3e-4 * random.normal() as f32)
+            .collect();
+        let cases = [
+            (rows.clone(), codewords.clone()),
+            (between.clone(), codewords.clone()),
+            (nearly, codewords.clone()),
+            (grid(&times(&rows, 2.0)), grid(&times(&codewords, 2.0))),
+            (times(&rows, 1.5), codewords.clone()),
+            (times(&rows, 3.0), codewords.clone()),
+            (times(&rows, 1e3), codewords.clone()),
+            (clusters.clone(), clusters),
+            (times(&rows, 1e-12), times(&codewords, 1e-12)),
+            (times(&rows, 1e-30), times(&codewords, 1e-30)),
+            (times(&rows, 1e15), times(&codewords, 1e15)),
+            (plus(&rows, 1e3), plus(&codewords, 1e3)),
+            (rows, outlier),
+            (between, vec![0.5; ks * ds]),
+        ];
+        for (case, (rows, codewords)) in cases.iter().enumerate() {
+            let panel = Panel::new(codewords, centre(codewords, ds, 0..ds)).unwrap();
+            for kernels in Kernels::available() {
+                let mut tile = Tile::new(ds);
+                tile.load(kernels, rows, ds, panel.centre());
+                let [mut plain, mut found, mut codes] = [(); 3].map(|()| Nearest::new());
+                plain.crowded = PATIENCE;
+                kernels.nearest(&panel, tile.view(), &mut plain);
+                kernels.nearest(&panel, tile.view(), &mut found);
+                kernels.codes(&panel, tile.view(), &mut codes);
+                assert_eq!(found.codes, plain.codes, "{kernels:?} ds {ds} ks {ks} case {case}");
+                assert_eq!(found.distances, plain.distances, "{kernels:?} ds {ds} case {case}");
+                assert_eq!(codes.codes, plain.codes, "{kernels:?} ds {ds} ks {ks} case {case}");
+            }
+        }
+    }
+}
+
+/// Integers say nothing where all codewords are nearly the same, and are given up.
+#[test]
+fn crowded_tiles_are_left_to_f32() {
+    let mut random = LegacyRandom::new(8);
+    let mut codewords = normals(&mut random, 256 * 16);
+    codewords.iter_mut().for_each(|c| *c = 1e3 + *c / 1e3);
+    codewords[0] = 1e4;
+    let panel = Panel::new(&codewords, vec![0.0; 16]).unwrap();
+    for kernels in Kernels::available().filter(|kernels| kernels.uses_integers()) {
+        let mut tile = Tile::new(16);
+        tile.load(kernels, &codewords[16..], 16, panel.centre());
+        let mut found = Nearest::new();
+        for tries in 1..=2 * PATIENCE {
+            kernels.nearest(&panel, tile.view(), &mut found);
+            assert_eq!(found.crowded, tries.min(PATIENCE), "{kernels:?}");
+        }
+    }
+}
+
 /// A large common offset is centred away and costs no accuracy.
 #[test]
 fn an_offset_does_not_blur_the_distances() {
