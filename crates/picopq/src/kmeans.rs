@@ -64,11 +64,12 @@ pub(crate) fn train(
     let (mut plain, mut repairs) = (iterations, iterations.div_ceil(2));
     loop {
         let search = Search::new(&points, &codewords, kernels)?;
-        assign(&mut points, &search, &mut state, task)?;
+        let arranged = losses.len() + 1 == arrange && plain > 1 && points.can_be_arranged();
+        assign(&mut points, &search, &mut state, arranged || plain == 0, task)?;
         update(&mut codewords, &state, points.centre());
         losses.push(state.loss);
         // Codewords move ever less, and so do rows: after steps 1, 4, 13, 40.
-        if losses.len() == arrange && plain > 1 && points.can_be_arranged() {
+        if arranged {
             points.arrange(&search, task)?;
             arrange = 3 * arrange + 1;
         }
@@ -92,27 +93,28 @@ pub(crate) fn train(
     }
     if last == Last::Assignment {
         let search = Search::new(&points, &codewords, kernels)?;
-        assign(&mut points, &search, &mut state, task)?;
+        assign(&mut points, &search, &mut state, false, task)?;
         losses.push(state.loss);
     }
     Ok(Clusters { codewords, labels: points.labels()?, losses, empty })
 }
 
-/// Assigns every row to its nearest codeword.
+/// Assigns every row to its nearest codeword; [`Points::distance`] has its distance if `measure` is
+/// set.
 fn assign(
     points: &mut Points<'_>,
     search: &Search,
     state: &mut Clustering,
+    measure: bool,
     task: &Task,
 ) -> Result<()> {
-    state.loss = 0.0;
     state.changed = false;
-    for change in search.run(points, task)? {
+    for change in search.run(points, measure, task)? {
         state.sums.iter_mut().zip(change.sums).for_each(|(sum, more)| *sum += more);
         state.counts.iter_mut().zip(change.counts).for_each(|(count, more)| *count += more);
-        state.loss += change.loss;
         state.changed |= change.moved > 0;
     }
+    state.loss = points.loss(search, &state.sums, &state.counts);
     Ok(())
 }
 

@@ -14,7 +14,7 @@
 //! [`LONGEST_ROW`]. Tiles with a longer row are left to f32.
 
 use super::{CHUNK, STRIP, uses_differences};
-use crate::error::{Result, filled, size};
+use crate::error::{Result, filled, size, with_capacity};
 
 /// Bound on |scale (c - middle)|.
 pub(super) const LONGEST_CODEWORD: f32 = 21_800.0;
@@ -35,6 +35,7 @@ pub(super) struct Integers {
     pub(super) scale: f32,
     /// -C: for chunk and pair of dimensions, two i16 of each codeword.
     pub(super) weights: Vec<i32>, // (chunks, pairs, CHUNK)
+    pub(super) by_codeword: Vec<i32>, // (ks, pairs)
     pub(super) halves: Vec<i32>, // (chunks, CHUNK), of squared norms; i32::MAX past the last codeword
     /// At least e: how much nearer a row can seem to a codeword, or farther.
     pub(super) error: f32,
@@ -51,9 +52,10 @@ pub(super) struct Space {
     pub(super) pairs: [Strip; MOST_PAIRS],
     /// The least S of each chunk.
     pub(super) minima: [Strip; MOST_CHUNKS],
-    /// The least of them, the first chunk that has it, and the least of the other chunks.
+    /// The least of them, the first chunk that has it, and the least of the other chunks. For lists of
+    /// codewords, the least S, its codeword, and the least of the others.
     pub(super) least: Strip,
-    pub(super) chunks: Strip,
+    pub(super) nearest: Strip,
     pub(super) second: Strip,
 }
 
@@ -61,17 +63,17 @@ impl Space {
     pub(super) fn new() -> Self {
         let none = [0; STRIP];
         let (pairs, minima) = ([none; MOST_PAIRS], [none; MOST_CHUNKS]);
-        Self { pairs, minima, least: none, chunks: none, second: none }
+        Self { pairs, minima, least: none, nearest: none, second: none }
     }
 
-    /// The chunks of `count` with a minimum within the limit, but for the one in `chunks`.
+    /// The chunks of `count` with a minimum within the limit, but for the one in `nearest`.
     pub(super) fn others(
         &self,
         count: usize,
         lane: usize,
         limit: i32,
     ) -> impl Iterator<Item = usize> {
-        let best = self.chunks[lane] as usize;
+        let best = self.nearest[lane] as usize;
         (0..count).filter(move |&chunk| chunk != best && self.minima[chunk][lane] <= limit)
     }
 }
@@ -109,6 +111,7 @@ impl Integers {
 
         let what = "the codewords' integers";
         let mut weights = filled(size(&[chunks, pairs, CHUNK], what)?, 0, what)?;
+        let mut by_codeword = with_capacity(ks * pairs, what)?;
         let mut halves = filled(chunks * CHUNK, i32::MAX, what)?;
         let mut most_lost = 0.0_f64;
         for (k, codeword) in centred.chunks_exact(ds).enumerate() {
@@ -124,7 +127,9 @@ impl Integers {
                     let value = values.get(place).map_or(0.0, |c| -c.round());
                     u32::from((value as i16) as u16)
                 };
-                weights[(chunk * pairs + pair) * CHUNK + j] = (bits(0) | bits(1) << 16) as i32;
+                let weight = (bits(0) | bits(1) << 16) as i32;
+                weights[(chunk * pairs + pair) * CHUNK + j] = weight;
+                by_codeword.push(weight);
             }
         }
         // Differences are off by less, see `Search::new`. Twice, for two codewords; and twice again,
@@ -133,6 +138,6 @@ impl Integers {
         // Of the row's values f32 takes 2^-22 at most.
         let error = (ds as f64).sqrt() / 2.0 + most_lost;
         let error = error as f32 + LONGEST_ROW * f32::EPSILON * 2.0;
-        Ok(Some(Self { middle, scale, weights, halves, error, f32_error }))
+        Ok(Some(Self { middle, scale, weights, by_codeword, halves, error, f32_error }))
     }
 }

@@ -64,7 +64,7 @@ fn nearest_in_tile<const DIFFERENCES: bool, const DS: usize>(
         }
         let limits = limits::<DIFFERENCES>(integers, squares, &space.least);
         for lane in 0..STRIP {
-            let (chunk, limit) = (space.chunks[lane] as usize, limits[lane]);
+            let (chunk, limit) = (space.nearest[lane] as usize, limits[lane]);
             let alone = space.second[lane] > limit;
             if !measure && alone {
                 let candidates = candidates::<DS>(integers, &space.pairs, lane, chunk, limit);
@@ -90,6 +90,48 @@ fn nearest_in_tile<const DIFFERENCES: bool, const DS: usize>(
         *crowded += 1;
     }
     true
+}
+
+/// The nearest codewords among these, without distances; `false` if a row of the strip is too long
+/// or has several candidates.
+pub(super) fn codes_among(
+    kernels: Kernels,
+    panel: &Panel,
+    integers: &Integers,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    strip: usize,
+    out: &mut Nearest,
+) -> bool {
+    // SAFETY: as in `nearest`.
+    unsafe { of_dimension!(codes_in_strip(panel, integers, numbers, tile, strip, out, kernels)) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn codes_in_strip<const DIFFERENCES: bool, const DS: usize>(
+    _panel: &Panel,
+    integers: &Integers,
+    numbers: &[u32],
+    tile: TileRef<'_>,
+    strip: usize,
+    out: &mut Nearest,
+    kernels: Kernels,
+) -> bool {
+    let (first, space) = (strip * STRIP, &mut out.space);
+    let squares = convert::<DIFFERENCES, DS>(integers, tile, first, &mut space.pairs);
+    if !all_fit(squares) {
+        return false;
+    }
+    if kernels.0 == InstructionSet::Avx512Vbmi {
+        integers_vnni::search_among(kernels, integers, numbers, space);
+    } else {
+        search_among(integers, numbers, space);
+    }
+    let limits = limits::<DIFFERENCES>(integers, squares, &space.least);
+    for (code, &nearest) in out.codes[first..].iter_mut().zip(&space.nearest) {
+        *code = nearest as u32;
+    }
+    space.second.iter().zip(limits).all(|(&second, limit)| second > limit)
 }
 
 /// The codewords of a chunk, as bits, that can be the nearest of a row.
@@ -249,7 +291,7 @@ fn search(integers: &Integers, space: &mut Space) {
     }
     for g in 0..GROUP {
         store_integers(&mut space.least[g * LANES..], least[g]);
-        store_integers(&mut space.chunks[g * LANES..], nearest[g]);
+        store_integers(&mut space.nearest[g * LANES..], nearest[g]);
         store_integers(&mut space.second[g * LANES..], second[g]);
     }
 }
@@ -282,6 +324,71 @@ fn half(
         least[g] = _mm256_min_epi32(low, _mm256_min_epi32(sums[2][g], sums[3][g]));
     }
     least
+}
+
+/// Fills what [`Space`] says of lists.
+#[target_feature(enable = "avx2")]
+fn search_among(integers: &Integers, numbers: &[u32], space: &mut Space) {
+    let pairs = &space.pairs[..integers.middle.len().div_ceil(2)];
+    let most = [_mm256_set1_epi32(i32::MAX); GROUP];
+    let mut best = Best { least: most, second: most, codes: [_mm256_setzero_si256(); GROUP] };
+    let (fours, rest) = numbers.as_chunks::<4>();
+    for four in fours {
+        best.measure(integers, four, pairs);
+    }
+    for &one in rest {
+        best.measure(integers, &[one], pairs);
+    }
+    for g in 0..GROUP {
+        store_integers(&mut space.least[g * LANES..], best.least[g]);
+        store_integers(&mut space.nearest[g * LANES..], best.codes[g]);
+        store_integers(&mut space.second[g * LANES..], best.second[g]);
+    }
+}
+
+/// The least S of a strip's rows so far, the least but for that, and whose the first is.
+struct Best {
+    least: [__m256i; GROUP],
+    second: [__m256i; GROUP],
+    codes: [__m256i; GROUP],
+}
+
+impl Best {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn measure<const N: usize>(
+        &mut self,
+        integers: &Integers,
+        numbers: &[u32; N],
+        pairs: &[Strip],
+    ) {
+        let mut rows = [&integers.by_codeword[..pairs.len()]; N];
+        let mut sums = [[_mm256_setzero_si256(); GROUP]; N];
+        for j in 0..N {
+            let number = numbers[j] as usize;
+            rows[j] = &integers.by_codeword[number * pairs.len()..][..pairs.len()];
+            sums[j] = [_mm256_set1_epi32(integers.halves[number]); GROUP];
+        }
+        for (pair, x) in pairs.iter().enumerate() {
+            for j in 0..N {
+                let weight = _mm256_set1_epi32(rows[j][pair]);
+                for g in 0..GROUP {
+                    let products = _mm256_madd_epi16(load_integers(&x[g * LANES..]), weight);
+                    sums[j][g] = _mm256_add_epi32(sums[j][g], products);
+                }
+            }
+        }
+        for j in 0..N {
+            let code = _mm256_set1_epi32(numbers[j] as i32);
+            for g in 0..GROUP {
+                let (sum, least) = (sums[j][g], self.least[g]);
+                self.second[g] = _mm256_min_epi32(self.second[g], _mm256_max_epi32(least, sum));
+                let closer = _mm256_cmpgt_epi32(least, sum);
+                self.codes[g] = _mm256_blendv_epi8(self.codes[g], code, closer);
+                self.least[g] = _mm256_min_epi32(least, sum);
+            }
+        }
+    }
 }
 
 #[inline]

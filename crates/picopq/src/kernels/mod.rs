@@ -81,6 +81,9 @@ const ALL_OF_FEW: [u32; 32] = {
     numbers
 };
 
+/// With fewer codewords in a list [`Kernels::codes_among`] measures them in f32.
+const LEAST_LISTED: usize = 12;
+
 /// After so many crowded tiles [`Kernels::nearest`] tries no more integers.
 const PATIENCE: u32 = 8;
 
@@ -240,6 +243,28 @@ impl Kernels {
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
         }
+    }
+
+    /// As [`Kernels::nearest_among`]; the distances mean nothing.
+    pub(crate) fn codes_among(
+        self,
+        panel: &Panel,
+        numbers: &[u32],
+        tile: TileRef<'_>,
+        strip: usize,
+        out: &mut Nearest,
+    ) {
+        assert_eq!(tile.lanes.len(), panel.ds * TILE);
+        assert!(strip < TILE / STRIP);
+        #[cfg(target_arch = "x86_64")]
+        if self.uses_integers()
+            && numbers.len() >= LEAST_LISTED
+            && let Some(integers) = &panel.integers
+            && integers_avx2::codes_among(self, panel, integers, numbers, tile, strip, out)
+        {
+            return;
+        }
+        self.nearest_among(panel, numbers, tile, strip, out);
     }
 
     /// The squared distances or dot products of `query` (ds,) and every codeword of `book`

@@ -117,6 +117,10 @@ fn lists_of_codewords_are_searched_alike() {
                     let codes = wanted.codes.map(|code| numbers[code as usize]);
                     assert_eq!(found.codes, codes, "{kernels:?} ds {ds} ks {ks} step {step}");
                     assert_eq!(found.distances, wanted.distances);
+                    for strip in 0..TILE / STRIP {
+                        kernels.codes_among(&panel, &numbers, tile.view(), strip, &mut found);
+                    }
+                    assert_eq!(found.codes, codes, "{kernels:?} ds {ds} ks {ks} step {step}");
                 }
             }
         }
