@@ -8,6 +8,9 @@
 //!                                             --codes(Panel)--> 48 codes
 //! ```
 
+// Other processors have the scalar kernels alone.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables))]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
