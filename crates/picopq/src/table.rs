@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::best::{Best, Collect, Keyed};
 use crate::codes::{Code, Codes, with_codes};
 use crate::error::{Error, Result, filled, size};
-use crate::kernels::{BYTE, prefetch};
+use crate::kernels::{BYTE, Kernels, Planes, prefetch};
 use crate::metric::Metric;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
@@ -102,7 +102,7 @@ impl<'a> DistanceTable<'a> {
     }
 
     fn adist_slice<T: Code>(&self, codes: &[T], distances: &mut [f32], task: &Task) -> Result<()> {
-        let scan = Scan::new(&*self.values, self.m)?;
+        let scan = Scan::of_many(&*self.values, self.m, distances.len())?;
         let blocks = codes.chunks(SCAN_CODES * self.m).zip(distances.chunks_mut(SCAN_CODES));
         threads::map(task, blocks.collect(), |(codes, distances)| {
             scan.run(codes, distances);
@@ -174,11 +174,11 @@ fn best_of_part<T: Code>(
     part: usize,
     k: usize,
 ) -> Result<Vec<Keyed>> {
-    let scan = Scan::new(&*table.values, table.m)?;
     let sign = table.metric.sign();
     let first = part * SCAN_CODES;
     let rows = codes.len() / table.m;
     let part = &codes[first * table.m..rows.min(first + SCAN_CODES) * table.m];
+    let scan = Scan::of_many(&*table.values, table.m, part.len() / table.m)?;
     let mut best = Best::new(k.min(part.len() / table.m))?;
     let mut distances = [0.0; BLOCK_CODES];
     for (block, codes) in part.chunks(BLOCK_CODES * table.m).enumerate() {
@@ -204,26 +204,46 @@ pub(crate) struct Scan<'a> {
     table: Cow<'a, [f32]>, // (m, width)
     m: usize,
     width: usize,
+    planes: Option<(Kernels, Planes)>,
 }
 
+/// With fewer codes it takes longer to split a table into planes than they save.
+const MANY_CODES: usize = 4096;
+
 impl<'a> Scan<'a> {
+    /// [`Scan::new`] for [`Scan::run`] over `n` codes.
+    fn of_many(values: impl Into<Cow<'a, [f32]>>, m: usize, n: usize) -> Result<Self> {
+        let mut scan = Self::new(values, m)?;
+        if scan.width == BYTE && n >= MANY_CODES {
+            let kernels = Kernels::active()?;
+            let planes = Planes::new(kernels, scan.table.as_chunks().0)?;
+            scan.planes = planes.map(|planes| (kernels, planes));
+        }
+        Ok(scan)
+    }
+
     /// `values` has the shape `(m, ks)`.
     pub(crate) fn new(values: impl Into<Cow<'a, [f32]>>, m: usize) -> Result<Self> {
         let values = values.into();
         let ks = values.len() / m;
         if ks >= BYTE {
-            return Ok(Self { table: values, m, width: ks });
+            return Ok(Self { table: values, m, width: ks, planes: None });
         }
         let mut wide = filled(size(&[m, BYTE], "the table")?, 0.0, "the table")?;
         for (wide, row) in wide.chunks_exact_mut(BYTE).zip(values.chunks_exact(ks)) {
             wide[..ks].copy_from_slice(row);
         }
-        Ok(Self { table: Cow::Owned(wide), m, width: BYTE })
+        Ok(Self { table: Cow::Owned(wide), m, width: BYTE, planes: None })
     }
 
     /// The distance of each code, shape `(n, m)`.
     pub(crate) fn run<T: Code>(&self, codes: &[T], distances: &mut [f32]) {
         if T::MAX_KS == BYTE && self.width == BYTE {
+            let done = match (&self.planes, T::as_bytes(codes)) {
+                (Some((kernels, planes)), Some(codes)) => kernels.look_up(planes, codes, distances),
+                _ => 0,
+            };
+            let (codes, distances) = (&codes[done * self.m..], &mut distances[done..]);
             let blocks = codes.chunks(GROUP_CODES * self.m);
             for (codes, distances) in blocks.zip(distances.chunks_mut(GROUP_CODES)) {
                 self.run_bytes(codes, distances);
@@ -333,6 +353,24 @@ mod tests {
                             found.iter().all(|found| found.distance == plain[found.id as usize])
                         );
                     }
+                }
+            }
+        }
+    }
+
+    /// Many codes lead to the same bits as few, which are summed one by one.
+    #[test]
+    fn sums_do_not_depend_on_how_many_there_are() {
+        let mut random = LegacyRandom::new(6);
+        for m in [1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33, 64, 100] {
+            let table: Vec<f32> = (0..m * 256).map(|_| random.normal() as f32).collect();
+            let table = DistanceTable::new(table, m, Metric::Dot).unwrap();
+            for n in [MANY_CODES, MANY_CODES + 63, MANY_CODES + 64, MANY_CODES + 601] {
+                let codes: Vec<u8> = (0..n * m).map(|_| random.up_to(255) as u8).collect();
+                let all = table.adist(&Codes::new(&codes[..], m, 256).unwrap()).unwrap();
+                for (few, codes) in all.chunks(1000).zip(codes.chunks(1000 * m)) {
+                    let codes = Codes::new(codes, m, 256).unwrap();
+                    assert_eq!(few, table.adist(&codes).unwrap(), "m {m} n {n}");
                 }
             }
         }

@@ -20,6 +20,9 @@ mod integers;
 mod integers_avx2;
 #[cfg(target_arch = "x86_64")]
 mod integers_vnni;
+mod look_up;
+#[cfg(target_arch = "x86_64")]
+mod look_up_vbmi;
 #[cfg(test)]
 mod parity;
 mod scalar;
@@ -29,6 +32,7 @@ mod scan_avx2;
 #[cfg(target_arch = "x86_64")]
 mod scan_vbmi;
 
+pub(crate) use look_up::Planes;
 pub(crate) use scan::{
     BLOCK, BYTE, COLUMNS, Entry, LANES, LISTED, NIBBLES, Sieve, nibble, prefetch,
 };
