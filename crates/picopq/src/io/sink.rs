@@ -185,7 +185,7 @@ mod tests {
         let mut seen = Vec::new();
         let seam: Seam<'_> = Box::new(|operation| {
             seen.push(operation);
-            if seen.len() == broken + 1 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            if seen.len() - 1 == broken { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         });
         let result = Sink::create_through(path, seam).and_then(write);
         (result, seen)
