@@ -161,6 +161,38 @@ mod tests {
     }
 
     #[test]
+    fn the_two_zeros_are_equal() {
+        for (a, b) in [(0.0, -0.0), (-0.0, 0.0)] {
+            assert!(order(&(a, 1), &(b, 2)).is_lt());
+            assert!(order(&(a, 2), &(b, 1)).is_gt());
+        }
+    }
+
+    #[test]
+    fn twice_the_best_are_kept_at_most() {
+        for k in 0..5 {
+            let mut best = Best::new(k).unwrap();
+            for offer in 0..40 {
+                best.offer(-(offer as f32), offer).unwrap();
+                best.offer(offer as f32, offer).unwrap();
+                assert!(best.kept.len() <= 2 * k, "k {k} offer {offer}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_worst_of_the_best() {
+        let mut best = Best::new(2).unwrap();
+        let mut limit_after = |key| {
+            best.offer(key, 0).unwrap();
+            best.limit()
+        };
+        assert_eq!([7.0, 5.0].map(&mut limit_after), [f32::INFINITY, 7.0]);
+        // Four are kept before the best of them are chosen.
+        assert_eq!([6.0, 9.0, 1.0].map(&mut limit_after), [7.0, 7.0, 5.0]);
+    }
+
+    #[test]
     fn the_radius_is_within() {
         let mut within = Within::new(2.0);
         for (key, id) in [(2.0, 5), (2.1, 1), (-1.0, 9)] {
