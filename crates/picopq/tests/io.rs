@@ -7,14 +7,15 @@ mod numbers;
 use std::fs;
 #[cfg(target_os = "linux")]
 use std::io::Write;
+use std::io::{self, Read};
 use std::path::Path;
 
 use files::{
-    FORMATS, SAMPLES, array, codes, each, is_of_a_file, npy, read_all, sample, stored, write,
-    write_small,
+    FORMATS, SAMPLES, array, codes, each, is_of_a_file, npy, opq, pq, read_all, sample, stored,
+    write, write_small,
 };
-use picopq::io::{Dtype, Format, RowReader, RowWriter, Stored};
-use picopq::{Error, Task};
+use picopq::io::{Dtype, Format, RowReader, RowWriter, Scan, Stored};
+use picopq::{Error, Index, Metric, Task};
 
 #[test]
 fn rows_there_and_back() {
@@ -241,7 +242,10 @@ fn what_writers_refuse() {
     let path = folder.path().join("rows");
     let create = |format, dtype, dim| RowWriter::create(&path, format, dtype, dim).map(drop);
     assert!(matches!(create(Format::Fbin, Dtype::U8, 2), Err(Error::Unsupported { .. })));
-    assert!(matches!(create(Format::Npy, Dtype::U8, 0), Err(Error::OutOfRange { .. })));
+    for dim in [0, 1 << 31] {
+        assert!(matches!(create(Format::Npy, Dtype::U8, dim), Err(Error::OutOfRange { .. })));
+    }
+    create(Format::Npy, Dtype::U8, (1 << 31) - 1).unwrap();
     let mut writer = RowWriter::create(&path, Format::Npy, Dtype::U8, 2).unwrap();
     assert!(matches!(writer.write(&[1_u16, 2]), Err(Error::Unsupported { .. })));
     assert!(matches!(writer.write(&[1_u8]), Err(Error::LengthMismatch { .. })));
@@ -256,7 +260,7 @@ fn what_writers_refuse() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     assert!(matches!(Format::of(Path::new("a.csv")), Err(Error::Unsupported { .. })));
     let missing = RowReader::open(&folder.path().join("a.npy")).map(drop).unwrap_err();
-    let kind = std::io::ErrorKind::NotFound;
+    let kind = io::ErrorKind::NotFound;
     assert!(matches!(missing, Error::Io { kind: found, code: Some(2), .. } if found == kind));
 }
 
@@ -327,7 +331,7 @@ fn models_and_indexes_from_a_pipe() {
 
     type Read = fn(&Path, &Task) -> picopq::Result<Stored>;
     let piped = |bytes: &[u8], read: Read| {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(bytes).unwrap();
         drop(writer);
         read(Path::new(&format!("/proc/self/fd/{}", reader.as_raw_fd())), &Task::new())
@@ -414,4 +418,226 @@ fn a_quantizer_alone() {
     let stored = Stored::from_faiss_bytes(&bytes[37..37 + 32 + 512], &Task::new()).unwrap();
     let whole = Stored::read_faiss(&sample("pq4x4.faiss"), &Task::new()).unwrap();
     assert_eq!(stored, Stored::model(whole.model.pq().clone()));
+}
+
+/// More codes than are packed at once, in rows of a number of codes that does not divide it; rows
+/// longer than that.
+#[test]
+fn many_codes_for_faiss() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.faiss");
+    for (n, m, ks) in [(30_000, 5, 32), (3, 70_000, 2)] {
+        let (model, codes) = (pq(m, ks, 1, Metric::L2).into(), Some(codes(n, m, ks)));
+        let stored = Stored { model, codes, ids: None, scan: Scan::Rows };
+        stored.write_faiss(&path, &Task::new()).unwrap();
+        assert!(Stored::read_faiss(&path, &Task::new()).unwrap() == stored, "{n} {m} {ks}");
+    }
+}
+
+/// Faiss has 2^nbits codewords in every sub-space; no vector is near those that picopq adds.
+#[test]
+fn codewords_that_fill_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.faiss");
+    let model = pq(2, 3, 2, Metric::L2);
+    Stored::model(model.clone()).write_faiss(&path, &Task::new()).unwrap();
+    let back = Stored::read_faiss(&path, &Task::new()).unwrap();
+    let added = [1e15; 2];
+    let [first, second] = [0, 6].map(|at| &model.codebook().codewords()[at..at + 6]);
+    assert_eq!(back.model.pq().codebook().codewords(), [first, &added, second, &added].concat());
+}
+
+#[test]
+fn models_that_faiss_does_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.faiss");
+    let write =
+        |ks, dim| Stored::model(pq(1, ks, dim, Metric::L2)).write_faiss(&path, &Task::new());
+    write(1, 1 << 20).unwrap();
+    fs::remove_file(&path).unwrap();
+    for (ks, dim) in [(1, (1 << 20) + 1), ((1 << 24) + 1, 1)] {
+        let error = write(ks, dim).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn the_largest_block_of_a_fast_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let with = |block| Stored {
+        model: pq(3, 16, 1, Metric::L2).into(),
+        codes: Some(codes(7, 3, 16)),
+        ids: None,
+        scan: Scan::Fast { block },
+    };
+    let largest = with(1 << 16);
+    largest.save(&path, &Task::new()).unwrap();
+    assert_eq!(Stored::load(&path, &Task::new()).unwrap(), largest);
+    largest.write_faiss(&path, &Task::new()).unwrap();
+    assert_eq!(Stored::read_faiss(&path, &Task::new()).unwrap(), largest);
+    let wanted = "a multiple of 32, to 65536";
+    let error = with((1 << 16) + 32).save(&path, &Task::new()).unwrap_err();
+    assert_eq!(error, Error::OutOfRange { argument: "block", got: 65_568, wanted });
+}
+
+/// Ids are kept where they are not the places of the rows.
+#[test]
+fn indexes_are_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.faiss");
+    for (ids, kept) in [(vec![0, 1, 2], false), (vec![0, 2, 1], true), (vec![1, 2, 3], true)] {
+        let index = Index::new(pq(2, 4, 1, Metric::L2)).unwrap();
+        assert!(Stored::index(&index).unwrap().is_empty());
+        index.add_codes(&codes(3, 2, 4), Some(&ids), &Task::new()).unwrap();
+        let stored = Stored::index(&index).unwrap();
+        assert!(!stored.is_empty());
+        assert_eq!(stored.ids, kept.then_some(ids));
+        assert_eq!(stored.codes, Some(codes(3, 2, 4)));
+        stored.write_faiss_id_map2(&path, &Task::new()).unwrap();
+        assert_eq!(Stored::read_faiss(&path, &Task::new()).unwrap(), stored);
+        assert_eq!(&fs::read(&path).unwrap()[..4], if kept { b"IxM2" } else { b"IxPq" });
+    }
+}
+
+/// A file of picopq with another header.
+fn with_header(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = change(str::from_utf8(&bytes[8..end]).unwrap());
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[end..]].concat()
+}
+
+/// Tensors of the right number of bytes in another shape.
+#[test]
+fn shapes_of_tensors_that_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.safetensors");
+    let index = |model: picopq::Quantizer, codes| Stored {
+        model,
+        codes: Some(codes),
+        ids: None,
+        scan: Scan::Rows,
+    };
+    let wide = |ks| index(pq(1, ks, 1, Metric::L2).into(), codes(4, 1, ks));
+    for (stored, shape, other) in [
+        (Stored::model(pq(2, 3, 2, Metric::L2)), "[2,3,2]", "[3,2,2]"),
+        (Stored::model(opq(pq(2, 3, 2, Metric::L2))), "[4,4]", "[2,8]"),
+        (index(pq(2, 3, 2, Metric::L2).into(), codes(4, 2, 3)), "[4,2]", "[2,4]"),
+        (wide(300), "[4,1]", "[2,2]"),
+        (wide(70_000), "[4,1]", "[2,2]"),
+    ] {
+        stored.save(&path, &Task::new()).unwrap();
+        let shape = format!("\"shape\":{shape}");
+        let changed = with_header(&fs::read(&path).unwrap(), |header| {
+            assert!(header.contains(&shape), "{header}");
+            header.replace(&shape, &format!("\"shape\":{other}"))
+        });
+        let error = Stored::from_bytes(&changed, &Task::new()).unwrap_err();
+        assert!(matches!(error, Error::BadField { field: "a tensor", .. }), "{other} {error}");
+    }
+}
+
+/// Headers padded to the longest that is read, and to one byte more.
+#[test]
+fn the_longest_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.safetensors");
+    Stored::model(pq(2, 3, 2, Metric::L2)).save(&path, &Task::new()).unwrap();
+    let own = fs::read(&path).unwrap();
+    let padded = |header: &str, length| [header, &" ".repeat(length - header.len())].concat();
+    let read = |length| {
+        let dictionary = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2)}";
+        let npy = npy(2, &padded(dictionary, length), &[0; 8]);
+        let own = with_header(&own, |header| padded(header, length));
+        let npy = RowReader::memory(&npy, "bytes", Format::Npy).map(drop);
+        [npy, Stored::from_bytes(&own, &Task::new()).map(drop)]
+    };
+    assert_eq!(read(1 << 16), [Ok(()), Ok(())]);
+    for result in read((1 << 16) + 1) {
+        let error = result.unwrap_err();
+        let of_length = "the length of the header";
+        assert!(matches!(error, Error::BadField { field, .. } if field == of_length), "{error}");
+    }
+}
+
+#[test]
+fn bytes_after_a_file_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.safetensors");
+    Stored::model(pq(2, 3, 2, Metric::L2)).save(&path, &Task::new()).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let longer = [&bytes[..], &[0; 3]].concat();
+    let wanted = Error::TrailingBytes { file: "bytes".into(), offset: bytes.len() as u64 };
+    assert_eq!(Stored::from_bytes(&longer, &Task::new()), Err(wanted));
+}
+
+#[test]
+fn column_order_needs_a_file() {
+    let bytes = array("'<u1'", "True", "(2, 3)", &[0; 6]);
+    let error = RowReader::stream(&bytes[..], "stream", Format::Npy).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+/// More than is read ahead of small fields.
+#[test]
+fn many_rows_left_out_of_a_stream() {
+    let rows: Vec<u8> = (0..100_000).map(|row| (row / 1000) as u8).collect();
+    let bytes = array("'|u1'", "False", "(100000,)", &rows);
+    let mut reader = RowReader::stream(&bytes[..], "stream", Format::Npy).unwrap();
+    reader.skip(99_000).unwrap();
+    assert_eq!(read_all::<i64>(reader, 600).unwrap(), [99; 1000]);
+}
+
+/// Is interrupted before each read, as by a signal.
+struct Interrupted<'a>(&'a [u8], bool);
+
+impl Read for Interrupted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.1 = !self.1;
+        if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+    }
+}
+
+#[test]
+fn interrupted_reads_are_repeated() {
+    let bytes = array("'|u1'", "False", "(4,)", &[1, 2, 3, 4]);
+    let stream = Interrupted(&bytes, false);
+    let reader = RowReader::stream(stream, "stream", Format::Npy).unwrap();
+    assert_eq!(read_all::<i64>(reader, 3).unwrap(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn no_more_rows_are_left_out_than_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    for format in FORMATS {
+        write_small(&path, format, 10, 3);
+        let mut reader = RowReader::open_as(&path, format).unwrap();
+        let mut rows = Vec::<f32>::new();
+        reader.read(4, &mut rows).unwrap();
+        reader.skip(7).unwrap();
+        assert_eq!(reader.row(), 10);
+        assert_eq!(reader.read(1, &mut rows), Ok(0));
+    }
+    let columns = array("'<u1'", "True", "(4, 2)", &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let mut reader = RowReader::memory(&columns, "bytes", Format::Npy).unwrap();
+    let mut rows = Vec::<i64>::new();
+    reader.skip(1).unwrap();
+    assert_eq!(reader.read(2, &mut rows), Ok(2));
+    assert_eq!(rows, [1, 5, 2, 6]);
+    reader.skip(7).unwrap();
+    assert_eq!(reader.row(), 4);
+    assert_eq!(reader.read(1, &mut rows), Ok(0));
+}
+
+#[test]
+fn as_many_rows_as_announced() {
+    let mut out = Vec::new();
+    let mut writer =
+        RowWriter::stream(&mut out, "out", Format::Npy, Dtype::U8, 2, Some(2)).unwrap();
+    writer.write(&[1_u8, 2, 3, 4]).unwrap();
+    writer.finish().unwrap();
+    let reader = RowReader::memory(&out, "bytes", Format::Npy).unwrap();
+    assert_eq!(read_all::<i64>(reader, 5).unwrap(), [1, 2, 3, 4]);
 }

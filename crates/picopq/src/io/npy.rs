@@ -160,3 +160,18 @@ pub(crate) fn header(dtype: Dtype, rows: u64, dim: usize) -> Vec<u8> {
     out.extend(format!("{dictionary:<width$}\n", width = length - 1).bytes());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header is written before the rows are counted, and again after.
+    #[test]
+    fn a_header_has_the_same_length_for_all_numbers_of_rows() {
+        for dim in [1, 3, 1 << 20] {
+            let lengths =
+                [0, 9, 10, 1 << 40, u64::MAX].map(|rows| header(Dtype::F32, rows, dim).len());
+            assert_eq!(lengths, [128; 5], "{dim}");
+        }
+    }
+}
