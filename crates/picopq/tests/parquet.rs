@@ -4,7 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parquet::data_type::{DataType, FloatType, Int32Type, Int64Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use picopq::io::{Dtype, EncodeOptions, Format, RowReader, RowWriter, encode_file, sample};
 use picopq::{Error, Metric, Pq, Quantizer, Result, Task};
 
@@ -138,6 +142,74 @@ fn an_encoding_is_taken_up_with_the_same_column_alone() {
     assert!(matches!(encode("ragged"), Err(Error::BadRow { row: 4, .. })));
     fs::remove_file(folder.path().join("codes.npy.partial")).unwrap();
     assert_eq!(encode("lists"), Ok(ROWS as u64));
+}
+
+/// Writes a table of one column, which `schema` describes.
+fn write<T: DataType>(schema: &str, values: &[T::T], levels: Option<[&[i16]; 2]>) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let [definition, repetition] = levels.map_or([None; 2], |levels| levels.map(Some));
+    column.typed::<T>().write_batch(values, definition, repetition).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// Files of before 2018 say "converted" types alone; a column need not be optional, nor a list.
+#[test]
+fn integers_of_older_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.parquet");
+    for (name, dtype) in [
+        ("UINT_8", Dtype::U8),
+        ("INT_8", Dtype::I8),
+        ("UINT_16", Dtype::U16),
+        ("INT_16", Dtype::I16),
+        ("UINT_32", Dtype::U32),
+        ("INT_32", Dtype::I32),
+        ("INTEGER(32,true)", Dtype::I32),
+        ("UINT_64", Dtype::U64),
+        ("INT_64", Dtype::I64),
+        ("INTEGER(64,true)", Dtype::I64),
+    ] {
+        let wide = name.contains("64");
+        let physical = if wide { "int64" } else { "int32" };
+        let schema = format!("message table {{ required {physical} n ({name}); }}");
+        let bytes = if wide {
+            write::<Int64Type>(&schema, &[3, 1, 2], None)
+        } else {
+            write::<Int32Type>(&schema, &[3, 1, 2], None)
+        };
+        fs::write(&path, bytes).unwrap();
+        let reader = open(&path, None).unwrap();
+        assert_eq!(
+            (reader.dtype(), reader.column(), reader.dim()),
+            (dtype, Some("n"), 1),
+            "{name}"
+        );
+        assert_eq!(read(&path, None, 2).unwrap(), [3.0, 1.0, 2.0], "{name}");
+    }
+}
+
+/// Rows too short and too long, of as many numbers as there should be.
+#[test]
+fn rows_that_only_add_up_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.parquet");
+    let schema = "message table { optional group vec (LIST) { repeated group list {
+        optional float element; } } }";
+    for (lengths, wanted) in [([3, 2, 4], (1, "2 numbers")), ([3, 4, 2], (1, "4 numbers"))] {
+        let repetition: Vec<i16> =
+            lengths.iter().flat_map(|&length| (0..length).map(|at| i16::from(at > 0))).collect();
+        let bytes = write::<FloatType>(schema, &[1.0; 9], Some([&[3; 9], &repetition]));
+        fs::write(&path, bytes).unwrap();
+        match read(&path, None, 3) {
+            Err(Error::BadRow { row, got, .. }) => assert_eq!((row, &*got), wanted),
+            other => panic!("{lengths:?}: {other:?}"),
+        }
+    }
 }
 
 /// Every prefix and every flipped bit gives numbers or an error of the file.
