@@ -376,7 +376,9 @@ impl Search {
                 None => kernels.codes(panel, tile, &mut found),
             }
             let before = std::mem::replace(labels, found.codes);
-            *distances = found.distances;
+            if measure {
+                *distances = found.distances;
+            }
             let rows = ball.rows.len();
             if before != found.codes {
                 for (lane, (&old, &new)) in before.iter().zip(&*labels).enumerate().take(rows) {

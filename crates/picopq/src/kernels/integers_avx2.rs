@@ -6,8 +6,8 @@
 //!     for each chunk of 8 codewords:
 //!         acc[j] = |C_j|^2 / 2;  for p: acc[j] -= pairs[p] . C_j of dimensions 2p and 2p + 1
 //!         minima[chunk] = min over j acc[j];  the least so far, its chunk, and the second
-//!     for each row: measure the 8 codewords of its chunk in f32; where the second is near the
-//!         least, those of every chunk whose minimum is
+//!     for each row: the code is that of the only codeword within its limit of the least; where there
+//!         are several, or a distance is wanted, measure in f32 the chunks with a minimum within it
 //! ```
 //! Bound: ds / 2 multiplications and as many additions per distance and lane, two and two a cycle at
 //! most, against ds FMA.
