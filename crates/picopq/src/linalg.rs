@@ -5,8 +5,7 @@
 //! threads and a call can be cancelled between blocks.
 
 use faer::linalg::matmul::matmul;
-use faer::traits::RealField;
-use faer::traits::math_utils::{one, zero};
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, Par, Scale, Side};
 
 use std::ops::Range;
@@ -157,15 +156,35 @@ pub(crate) fn dot_products(left: &[f32], right: &[f32], dim: usize, out: &mut [f
     product(left, MatRef::from_row_major_slice(right, right.len() / dim, dim).transpose(), out);
 }
 
-/// `sum_i left_i^T right_i`, shape (dim, dim), over blocks of [`block_rows`] of the `n` rows:
-/// `fill` writes the two blocks of a range of rows. Blocks are multiplied in `T`, added in f64.
-pub(crate) fn cross_product<T, F>(n: usize, dim: usize, task: &Task, fill: F) -> Result<Vec<f64>>
-where
-    T: RealField + Copy + Into<f64> + Send,
-    F: Fn(Range<usize>, &mut [T], &mut [T]) + Sync,
-{
-    let what = "the cross product";
+/// `out = left^T right`, all row by row, of matrices with equally many rows; `right` has `columns`.
+pub(crate) fn transposed_product(left: &[f32], right: &[f32], columns: usize, out: &mut [f32]) {
+    let (inner, rows) = (right.len() / columns, out.len() / columns);
+    matmul(
+        MatMut::from_row_major_slice_mut(out, rows, columns),
+        Accum::Replace,
+        MatRef::from_row_major_slice(left, inner, rows).transpose(),
+        MatRef::from_row_major_slice(right, inner, columns),
+        1.0,
+        Par::Seq,
+    );
+}
+
+/// Mean (dim,) and covariance (dim, dim), divided by n - 1, of the columns `columns` of the rows;
+/// of the symmetric covariance the lower triangle alone. In f64, over blocks of [`block_rows`].
+pub(crate) fn covariance(
+    vectors: Vectors<'_>,
+    columns: Range<usize>,
+    task: &Task,
+) -> Result<(Vec<f64>, Vec<f64>)> {
+    let what = "the covariance";
+    let (n, dim) = (vectors.len(), columns.len());
     let square = size(&[dim, dim], what)?;
+    let mut mean = vec![0.0_f64; dim];
+    for row in 0..n {
+        let values = &vectors.row(row)[columns.clone()];
+        mean.iter_mut().zip(values).for_each(|(mean, &value)| *mean += f64::from(value));
+    }
+    mean.iter_mut().for_each(|mean| *mean /= n as f64);
     let block_rows = block_rows(dim);
     let blocks = n.div_ceil(block_rows);
     let count = (STRIPE_VALUES / square).clamp(2, STRIPES);
@@ -173,62 +192,43 @@ where
     let stripes = stripes.filter(|stripe| !stripe.is_empty()).collect();
     let partial = threads::map(task, stripes, |stripe: Range<usize>| {
         let mut sum = filled(square, 0.0_f64, what)?;
-        let mut block_sum = filled(square, zero::<T>(), what)?;
-        let mut left = filled(block_rows * dim, zero::<T>(), what)?;
-        let mut right = filled(block_rows * dim, zero::<T>(), what)?;
-        for block in stripe {
+        let mut block = filled(block_rows * dim, 0.0_f64, what)?;
+        for first in stripe.map(|block| block * block_rows) {
             task.check()?;
-            let rows = block * block_rows..n.min((block + 1) * block_rows);
-            let (count, values) = (rows.len(), rows.len() * dim);
-            fill(rows, &mut left[..values], &mut right[..values]);
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut block_sum, dim, dim),
-                Accum::Replace,
-                MatRef::from_row_major_slice(&left[..values], count, dim).transpose(),
-                MatRef::from_row_major_slice(&right[..values], count, dim),
-                one::<T>(),
+            let rows = first..n.min(first + block_rows);
+            let block = &mut block[..rows.len() * dim];
+            for (row, out) in rows.zip(block.chunks_exact_mut(dim)) {
+                let values = vectors.row(row)[columns.clone()].iter().zip(&mean);
+                for (out, (&value, mean)) in out.iter_mut().zip(values) {
+                    *out = f64::from(value) - mean;
+                }
+            }
+            let block = MatRef::from_row_major_slice(&*block, block.len() / dim, dim);
+            triangular::matmul(
+                MatMut::from_row_major_slice_mut(&mut sum, dim, dim),
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                block.transpose(),
+                BlockStructure::Rectangular,
+                block,
+                BlockStructure::Rectangular,
+                1.0,
                 Par::Seq,
             );
-            sum.iter_mut().zip(&block_sum).for_each(|(sum, &block)| *sum += block.into());
         }
         Ok(sum)
     })?;
-    let mut total = filled(square, 0.0, what)?;
+    let mut covariance = filled(square, 0.0, what)?;
     for part in partial {
-        total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        covariance.iter_mut().zip(part).for_each(|(total, part)| *total += part);
     }
-    Ok(total)
-}
-
-/// Mean (dim,) and covariance (dim, dim), divided by n - 1, of the columns `columns` of the rows.
-pub(crate) fn covariance(
-    vectors: Vectors<'_>,
-    columns: Range<usize>,
-    task: &Task,
-) -> Result<(Vec<f64>, Vec<f64>)> {
-    let (n, dim) = (vectors.len(), columns.len());
-    let mut mean = vec![0.0_f64; dim];
-    for row in 0..n {
-        let values = &vectors.row(row)[columns.clone()];
-        mean.iter_mut().zip(values).for_each(|(mean, &value)| *mean += f64::from(value));
-    }
-    mean.iter_mut().for_each(|mean| *mean /= n as f64);
-    let mut covariance = cross_product(n, dim, task, |rows, left, right: &mut [f64]| {
-        for (row, out) in rows.zip(left.chunks_exact_mut(dim)) {
-            let values = vectors.row(row)[columns.clone()].iter().zip(&mean);
-            for (out, (&value, mean)) in out.iter_mut().zip(values) {
-                *out = f64::from(value) - mean;
-            }
-        }
-        right.copy_from_slice(left);
-    })?;
     let scale = 1.0 / n.saturating_sub(1).max(1) as f64;
     covariance.iter_mut().for_each(|value| *value *= scale);
     Ok((mean, covariance))
 }
 
-/// Eigenvalues, descending, and eigenvectors, column i of (dim, dim) for value i, of a symmetric
-/// matrix.
+/// Eigenvalues, descending, and eigenvectors, column i of (dim, dim) for value i, of the symmetric
+/// matrix with this lower triangle.
 pub(crate) fn symmetric_eigen(
     matrix: Vec<f64>,
     dim: usize,
@@ -263,11 +263,15 @@ pub(crate) fn polar_factor(matrix: Vec<f64>, dim: usize, task: &Task) -> Result<
     })
 }
 
-/// `rotation turn^turns`, row by row.
-pub(crate) fn turned(rotation: &[f64], turn: &Mat<f64>, turns: usize) -> Result<Vec<f64>> {
-    let dim = turn.nrows();
-    let rotation = MatRef::from_row_major_slice(rotation, dim, dim).to_owned();
-    let product = (0..turns).fold(rotation, |product, _| product * turn);
+/// The rotation `target` that `rotation` turns to, or twice as far: `target rotation^T target`; row
+/// by row.
+pub(crate) fn turned(rotation: &[f64], target: &Mat<f64>, twice: bool) -> Result<Vec<f64>> {
+    let dim = target.nrows();
+    if !twice {
+        return row_major(dim, |row, column| target[(row, column)]);
+    }
+    let rotation = MatRef::from_row_major_slice(rotation, dim, dim);
+    let product = target * (rotation.transpose() * target);
     row_major(dim, |row, column| product[(row, column)])
 }
 
@@ -279,7 +283,8 @@ where
     if dim < LONG_DIM { work() } else { threads::abandonable(task, work)? }
 }
 
-/// The lower factor L, row by row, of a positive semi-definite matrix = L L^T. A pivot that is
+/// The lower factor L, row by row, of a positive semi-definite matrix = L L^T, of which the lower
+/// triangle is read. A pivot that is
 /// zero to rounding gives a zero column, so that a rank-deficient matrix has a factor too.
 pub(crate) fn cholesky(matrix: &[f64], dim: usize, task: &Task) -> Result<Vec<f64>> {
     let largest = (0..dim).fold(0.0_f64, |most, i| most.max(matrix[i * dim + i]));
@@ -354,10 +359,11 @@ mod tests {
     }
 
     #[test]
-    fn two_quarter_turns_are_a_half_turn() {
+    fn twice_a_quarter_turn_is_a_half_turn() {
         let quarter = [0.0, -1.0, 1.0, 0.0];
-        let turn = Mat::from_fn(2, 2, |row, column| quarter[row * 2 + column]);
-        assert_eq!(turned(&[1.0, 0.0, 0.0, 1.0], &turn, 2).unwrap(), [-1.0, 0.0, 0.0, -1.0]);
+        let target = Mat::from_fn(2, 2, |row, column| quarter[row * 2 + column]);
+        let turned = |twice| turned(&[1.0, 0.0, 0.0, 1.0], &target, twice).unwrap();
+        assert_eq!((turned(false), turned(true)), (quarter.to_vec(), vec![-1.0, 0.0, 0.0, -1.0]));
     }
 
     #[test]
@@ -410,6 +416,6 @@ mod tests {
         let vectors = Vectors::new(&data, 3).unwrap();
         let (mean, covariance) = covariance(vectors, 1..3, &Task::new()).unwrap();
         assert_eq!(mean, [3.0, 4.0]);
-        assert_eq!(covariance, [4.0, 6.0, 6.0, 12.0]);
+        assert_eq!(covariance, [4.0, 0.0, 6.0, 12.0]);
     }
 }

@@ -3,10 +3,9 @@
 //!
 //! ```text
 //! R = identity or eigenvalue allocation;  codewords drawn for X = V R
-//! repeat:  X = V R
-//!          one k-means step from the last codewords -> codes, Y = the codewords they name
-//!          Q = polar factor of X^T Y                  (orthogonal Procrustes)
-//!          R = R Q Q, or R Q                          (over-relaxed, see below)
+//! repeat:  one k-means step of X = V R from the last codewords -> codes, Y = the codewords they name
+//!          Z = polar factor of V^T Y                  (orthogonal Procrustes)
+//!          R = Z R^T Z, or Z                          (over-relaxed, see below)
 //! at last: k-means on X = V R
 //! ```
 //! Codewords stay warm from step to step. Alternating between codewords and rotation converges
@@ -18,14 +17,15 @@
 //! rotation, as nanopq does) is then run too, and the better result is kept.
 //!
 //! Which start leads to the lower error depends on the data (natural sub-spaces, as those of SIFT,
-//! favour the identity; embeddings the allocation), so by default a round of each decides.
+//! favour the identity; embeddings the allocation). By default both are learnt from until one leads
+//! clearly, which for most data is after the first step.
 
 use crate::codes::Codes;
 use crate::error::{Result, collected, filled, size};
 use crate::kernels::Kernels;
 use crate::kmeans::{self, Clusters, Last};
 use crate::linalg::{
-    Rotation, block_rows, covariance, cross_product, polar_factor, symmetric_eigen, turned,
+    Rotation, block_rows, covariance, polar_factor, symmetric_eigen, transposed_product, turned,
 };
 use crate::pq::{self, Pq, PqOptions, Training, concat};
 use crate::seeding::{self, Draws};
@@ -50,8 +50,8 @@ pub struct OpqOptions {
 /// The rotation that an OPQ training starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// The identity or the eigenvalue allocation, whichever has the lower error after one round;
-    /// the identity where no rotation is learnt.
+    /// The identity or the eigenvalue allocation, whichever leads to the lower error; the identity
+    /// where no rotation is learnt.
     #[default]
     Better,
     /// No rotation.
@@ -73,6 +73,17 @@ const ROUND_STEPS: usize = 2;
 /// Rows that the first steps see, at least, and rows for each codeword.
 const SAMPLE_ROWS: usize = 1 << 14;
 const SAMPLE_ROWS_PER_CODEWORD: usize = 64;
+/// With fewer rows, or with fewer for each codeword, the plain schedule is run too.
+const FEW_ROWS: usize = 1 << 12;
+const FEW_ROWS_PER_CODEWORD: usize = 32;
+/// A start is left out when its loss is above the other's by more than its lead, a share that shrinks
+/// as 1 / round. The identity gains on the allocation from round to round, so its lead is larger.
+const IDENTITY_LEAD: f64 = 0.4;
+const ALLOCATION_LEAD: f64 = 0.1;
+/// Columns whose sums over the rows of each codeword are taken together.
+const STRIP: usize = 32;
+/// Rows whose sums are taken in f32, at least.
+const SUMMED_ROWS: usize = 1 << 13;
 
 /// A trained optimized product quantizer.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,8 +94,9 @@ pub struct Opq {
 
 impl Opq {
     /// Trains rotation and codewords. Cost: for each round, 2 n ks dim multiply-adds for k-means,
-    /// 4 n dim^2 for the products and two singular value decompositions of (dim, dim), where all but
-    /// the last two rounds take at most a sample of the n rows; memory: two copies of the vectors.
+    /// 2 n dim^2 to rotate, 2 n dim m additions and two singular value decompositions of (dim, dim),
+    /// where all but the last round's last step take at most a sample of the n rows; memory: two
+    /// copies of the vectors.
     /// [`Task::losses`] grows by one each round.
     ///
     /// # Errors
@@ -119,11 +131,12 @@ impl Opq {
             Start::EigenvalueAllocation => &[Start::EigenvalueAllocation],
         };
         let sampled = if learning > 0 { sample(vectors, ks)? } else { None };
-        let redrawn =
-            if sampled.is_none() && learning > 0 { learning.saturating_add(iterations) } else { 0 };
-        let steps =
-            (learning + starts.len() - 1).saturating_mul(ROUND_STEPS).saturating_add(redrawn);
-        task.begin(m.saturating_mul(steps.saturating_add(iterations)) as u64);
+        let few = learning > 0 && n < FEW_ROWS.max(ks.saturating_mul(FEW_ROWS_PER_CODEWORD));
+        let turns = learning.saturating_mul(ROUND_STEPS);
+        let steps = starts.len().saturating_mul(turns);
+        let redrawn = if few { learning.saturating_add(iterations) } else { 0 };
+        let steps = steps.saturating_add(iterations).saturating_add(redrawn);
+        task.begin(m.saturating_mul(steps) as u64);
 
         let rows = match &sampled {
             Some(sampled) => Vectors::new(sampled, dim)?,
@@ -132,33 +145,19 @@ impl Opq {
         let shape = (m, ks, ds);
         let draws = seeding::draw(&options.pq.init, options.pq.seed, rows.len(), shape, task)?;
         let mut alternation = Alternation::new(rows, ks, ds, task)?;
-        let mut best: Option<State> = None;
-        for start in starts {
-            let rotation = initial_rotation(*start, rows, m, task)?;
-            let mut state = alternation.begin(rotation, &draws)?;
-            if learning > 0 {
-                alternation.round(&mut state, learning == 1)?;
-            }
-            best = Some(match best {
-                Some(best) => better(best, state),
-                None => state,
-            });
+        let (first, last) =
+            if learning > 0 { (1, Last::Update) } else { (iterations, Last::Assignment) };
+        let begin = |start: &Start| {
+            alternation.begin(initial_rotation(*start, rows, m, task)?, &draws, first, last)
+        };
+        let states = starts.iter().map(begin).collect::<Result<_>>()?;
+        let Some(mut state) = alternation.learn(states, turns, vectors)? else {
+            unreachable!("there is at least one start")
+        };
+        if learning > 0 {
+            alternation.quantize(&mut state, iterations, Last::Assignment)?;
         }
-        let Some(mut state) = best else { unreachable!("there is at least one start") };
-        for round in 1..=learning {
-            task.report_loss(state.loss());
-            if round + 1 == learning && sampled.is_some() {
-                alternation = Alternation::new(vectors, ks, ds, task)?;
-            }
-            if round < learning {
-                alternation.round(&mut state, round + 1 == learning)?;
-            }
-        }
-        if alternation.vectors.len() < n {
-            alternation = Alternation::new(vectors, ks, ds, task)?;
-        }
-        alternation.quantize(&mut state, iterations, Last::Assignment)?;
-        if sampled.is_none() && learning > 0 {
+        if few {
             let rotation = initial_rotation(starts[0], vectors, m, task)?;
             let redrawn = alternation.redraw(rotation, &draws, learning, iterations)?;
             state = better(state, redrawn);
@@ -289,7 +288,7 @@ fn narrow(rotation: &[f64]) -> Result<Vec<f32>> {
 fn initial_rotation(start: Start, vectors: Vectors<'_>, m: usize, task: &Task) -> Result<Vec<f64>> {
     match start {
         Start::EigenvalueAllocation => allocation(vectors, m, task),
-        _ => identity(vectors.dim()),
+        Start::Better | Start::Identity => identity(vectors.dim()),
     }
 }
 
@@ -304,11 +303,27 @@ fn sample(vectors: Vectors<'_>, ks: usize) -> Result<Option<Vec<f32>>> {
     if vectors.len() / 2 < enough { Ok(None) } else { vectors.spread(enough).map(Some) }
 }
 
+/// Of the states of both starts, leaves out the one that will hardly lead to the lower loss; says
+/// how many were left out.
+fn leave_out(states: &mut Vec<State>, round: usize) -> usize {
+    let [identity, allocation] = &states[..] else { return 0 };
+    // The first step may repair empty clusters, for one start and not for the other.
+    let loss = |state: &State| if round == 1 { state.losses[0] } else { state.loss() };
+    let (identity, allocation) = (loss(identity), loss(allocation));
+    let above = |loss: f64, lead: f64| loss * (1.0 + lead / round as f64);
+    if identity > above(allocation, IDENTITY_LEAD) {
+        states.remove(0);
+    } else if allocation > above(identity, ALLOCATION_LEAD) {
+        states.remove(1);
+    } else {
+        return 0;
+    }
+    1
+}
+
 /// How far a training is.
 struct State {
-    rotation: Vec<f64>, // (dim, dim)
-    /// Initial codewords of each sub-space, until there are clusters.
-    start: Vec<Vec<f32>>,
+    rotation: Vec<f64>,      // (dim, dim)
     clusters: Vec<Clusters>, // (m,)
     losses: Vec<f64>,
 }
@@ -316,6 +331,12 @@ struct State {
 impl State {
     fn loss(&self) -> f64 {
         self.losses.last().copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// Whether the last step did not raise the loss.
+    fn improved(&self) -> bool {
+        let before = self.losses.iter().rev().nth(1).copied().unwrap_or(f64::INFINITY);
+        self.loss() <= before
     }
 }
 
@@ -340,82 +361,150 @@ impl<'a> Alternation<'a> {
         Ok(Self { vectors, rotated, scale, ks, ds, kernels: Kernels::active()?, task })
     }
 
-    /// The state of an initial rotation, with codewords as the draws say for the rotated rows.
-    fn begin(&mut self, rotation: Vec<f64>, draws: &[Draws<'_>]) -> Result<State> {
+    /// k-means from codewords as the draws say for the rotated vectors.
+    fn begin(
+        &mut self,
+        rotation: Vec<f64>,
+        draws: &[Draws<'_>],
+        iterations: usize,
+        last: Last,
+    ) -> Result<State> {
         self.rotate(&rotation)?;
         let (rows, ds) = (Vectors::new(&self.rotated, self.vectors.dim())?, self.ds);
         let start = threads::map(self.task, draws.iter().enumerate().collect(), |(m, draws)| {
             draws.codewords(rows, m * ds..(m + 1) * ds, self.ks, self.task)
         })?;
-        Ok(State { rotation, start, clusters: Vec::new(), losses: Vec::new() })
+        let clusters = self.clusters(start, iterations, last)?;
+        let losses = pq::summarize(&clusters, rows.len()).losses;
+        Ok(State { rotation, clusters, losses })
+    }
+
+    /// The state of lowest loss after so many turns of the rotations; the last of them sees `all` the
+    /// vectors.
+    fn learn(
+        &mut self,
+        mut states: Vec<State>,
+        turns: usize,
+        all: Vectors<'a>,
+    ) -> Result<Option<State>> {
+        for turn in 1..=turns {
+            if turn % ROUND_STEPS == 1 {
+                let left_out = leave_out(&mut states, turn / ROUND_STEPS + 1);
+                self.task.advance((left_out * (turns - turn) * all.dim() / self.ds) as u64);
+                let losses = states.iter().map(State::loss);
+                self.task.report_loss(losses.fold(f64::INFINITY, f64::min));
+            }
+            for state in &mut states {
+                self.turn(state, turn < turns && state.improved())?;
+            }
+            if turn + 1 == turns && all.len() > self.vectors.len() {
+                *self = Alternation::new(all, self.ks, self.ds, self.task)?;
+            }
+            if turn < turns {
+                for state in &mut states {
+                    self.quantize(state, 1, Last::Update)?;
+                }
+            }
+        }
+        Ok(states.into_iter().reduce(better))
     }
 
     /// The plain schedule of Ge 2014 with nanopq's draws: each rotation's codewords are drawn
     /// afresh, one k-means step, one turn.
     fn redraw(
         &mut self,
-        rotation: Vec<f64>,
+        mut rotation: Vec<f64>,
         draws: &[Draws<'_>],
         learning: usize,
         iterations: usize,
     ) -> Result<State> {
-        let mut state = self.begin(rotation, draws)?;
         for _ in 0..learning {
-            self.quantize(&mut state, 1, Last::Assignment)?;
+            let mut state = self.begin(rotation, draws, 1, Last::Assignment)?;
             self.turn(&mut state, false)?;
-            state = self.begin(state.rotation, draws)?;
+            rotation = state.rotation;
         }
-        self.quantize(&mut state, iterations, Last::Assignment)?;
-        Ok(state)
-    }
-
-    /// A few steps; the `last` round's last step does not over-relax.
-    fn round(&mut self, state: &mut State, last: bool) -> Result<()> {
-        for step in 1..=ROUND_STEPS {
-            let before = state.loss();
-            self.quantize(state, 1, Last::Update)?;
-            let over_relax = state.loss() <= before && !(last && step == ROUND_STEPS);
-            self.turn(state, over_relax)?;
-        }
-        Ok(())
+        self.begin(rotation, draws, iterations, Last::Assignment)
     }
 
     /// k-means of the rotated vectors, from the last codewords.
     fn quantize(&mut self, state: &mut State, iterations: usize, last: Last) -> Result<()> {
         self.rotate(&state.rotation)?;
-        let (ds, task) = (self.ds, self.task);
-        let rows = Vectors::new(&self.rotated, self.vectors.dim())?;
-        let clusters = std::mem::take(&mut state.clusters).into_iter();
-        let start = clusters.map(|clusters| clusters.codewords);
-        let start = std::mem::take(&mut state.start).into_iter().chain(start);
-        state.clusters = threads::map(task, start.enumerate().collect(), |(m, start)| {
-            let points = Points::new(rows, m * ds..(m + 1) * ds, self.ks, self.kernels, task)?;
-            kmeans::train(points, start, iterations, last, self.kernels, task)
-        })?;
-        state.losses.extend(pq::summarize(&state.clusters, rows.len()).losses);
+        let start = std::mem::take(&mut state.clusters);
+        let start = start.into_iter().map(|clusters| clusters.codewords).collect();
+        state.clusters = self.clusters(start, iterations, last)?;
+        state.losses.extend(pq::summarize(&state.clusters, self.vectors.len()).losses);
         Ok(())
+    }
+
+    /// k-means of the rotated vectors from `start`, (ks, ds) for each sub-space.
+    fn clusters(
+        &self,
+        start: Vec<Vec<f32>>,
+        iterations: usize,
+        last: Last,
+    ) -> Result<Vec<Clusters>> {
+        let (rows, ds) = (Vectors::new(&self.rotated, self.vectors.dim())?, self.ds);
+        threads::map(self.task, start.into_iter().enumerate().collect(), |(m, start)| {
+            let columns = m * ds..(m + 1) * ds;
+            let points = Points::new(rows, columns, self.ks, self.kernels, self.task)?;
+            kmeans::train(points, start, iterations, last, self.kernels, self.task)
+        })
     }
 
     /// Turns the rotation towards the codewords of the labels, once or twice as far.
     fn turn(&self, state: &mut State, over_relax: bool) -> Result<()> {
-        let (dim, ds) = (self.vectors.dim(), self.ds);
-        let product = cross_product(self.vectors.len(), dim, self.task, |rows, left, right| {
-            let values = &self.rotated[rows.start * dim..rows.end * dim];
-            left.iter_mut().zip(values).for_each(|(left, &value)| *left = value * self.scale);
-            for (row, right) in rows.zip(right.chunks_exact_mut(dim)) {
-                for (clusters, right) in state.clusters.iter().zip(right.chunks_exact_mut(ds)) {
-                    let label = clusters.labels[row] as usize;
-                    right.copy_from_slice(&clusters.codewords[label * ds..][..ds]);
+        let dim = self.vectors.dim();
+        let target = polar_factor(self.cross_product(&state.clusters)?, dim, self.task)?;
+        state.rotation = turned(&state.rotation, &target, over_relax)?;
+        Ok(())
+    }
+
+    /// V^T Y, shape (dim, dim), where Y has for each row of V the codewords that its labels name.
+    /// Rows are summed by label, then multiplied with the codewords: n dim m additions.
+    fn cross_product(&self, clusters: &[Clusters]) -> Result<Vec<f64>> {
+        let (n, dim, ds) = (self.vectors.len(), self.vectors.dim(), self.ds);
+        let what = "the cross product";
+        let strips = (0..dim).step_by(STRIP).collect();
+        // So many rows that the products with the codewords do not count.
+        let block = SUMMED_ROWS.max(4 * self.ks).min(n);
+        let strips = threads::map(self.task, strips, |first: usize| {
+            let width = STRIP.min(dim - first);
+            let mut total = filled(size(&[width, dim], what)?, 0.0_f64, what)?;
+            let mut product = filled(size(&[STRIP, ds], what)?, 0.0_f32, what)?;
+            let mut rows = filled(block, [0.0_f32; STRIP], what)?;
+            let mut sums = filled(self.ks, [0.0_f32; STRIP], what)?;
+            for from in (0..n).step_by(block) {
+                self.task.check()?;
+                let rows = &mut rows[..block.min(n - from)];
+                for (i, out) in rows.iter_mut().enumerate() {
+                    let values = &self.vectors.row(from + i)[first..first + width];
+                    out.iter_mut().zip(values).for_each(|(out, x)| *out = x * self.scale);
+                }
+                for (m, clusters) in clusters.iter().enumerate() {
+                    sums.fill([0.0; STRIP]);
+                    for (row, &label) in rows.iter().zip(&clusters.labels[from..]) {
+                        let sum = &mut sums[label as usize];
+                        *sum = std::array::from_fn(|i| sum[i] + row[i]);
+                    }
+                    transposed_product(sums.as_flattened(), &clusters.codewords, ds, &mut product);
+                    let products = total.chunks_exact_mut(dim).zip(product.chunks_exact(ds));
+                    for (total, product) in products {
+                        let total = &mut total[m * ds..][..ds];
+                        total.iter_mut().zip(product).for_each(|(t, &p)| *t += f64::from(p));
+                    }
                 }
             }
+            Ok(total)
         })?;
-        let turns = if over_relax { 2 } else { 1 };
-        state.rotation = turned(&state.rotation, &polar_factor(product, dim, self.task)?, turns)?;
-        Ok(())
+        Ok(strips.concat())
     }
 
     fn rotate(&mut self, rotation: &[f64]) -> Result<()> {
         let dim = self.vectors.dim();
+        if rotation == identity(dim)? {
+            self.rotated.copy_from_slice(self.vectors.as_slice());
+            return Ok(());
+        }
         let rotation = narrow(rotation)?;
         let rotation = Rotation::new(&rotation, dim)?;
         let block = block_rows(dim) * dim;

@@ -4,7 +4,7 @@
 mod numbers;
 
 use numbers::uniform;
-use picopq::{Opq, OpqOptions, Pq, PqOptions, Task, Vectors};
+use picopq::{Opq, OpqOptions, Pq, PqOptions, Start, Task, Vectors};
 
 /// `n` rows of `dim` nearly normal numbers.
 fn normal(seed: u64, n: usize, dim: usize) -> Vec<f32> {
@@ -86,6 +86,37 @@ fn the_last_loss_is_the_error_and_the_rotation_keeps_lengths() {
     let length = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     for (before, after) in data.chunks_exact(dim).zip(rotated.chunks_exact(dim)) {
         assert!((length(after) / length(before) - 1.0).abs() <= 1e-6);
+    }
+}
+
+/// The default is one of the two starts, and not the one that is clearly worse; also where both are
+/// learnt from to the end, on a sample of the rows at first.
+#[test]
+fn the_better_start_is_found() {
+    let natural = |d: usize| if d % 8 < 4 { 1.0 } else { 0.3 };
+    for (name, data, dim, m, ks) in [
+        ("independent columns", normal(1, 2000, 16), 16, 4, 16),
+        ("natural sub-spaces", scaled(clustered(40, 4000, 16), 16, natural), 16, 4, 16),
+        ("correlated columns", mixed(&normal(3, 2000, 16), 16), 16, 4, 16),
+        ("weakly correlated columns", mixed(&clustered(100, 4000, 4), 4), 4, 2, 8),
+        ("sampled, correlated", mixed(&normal(11, 40_000, 8), 8), 8, 4, 16),
+        ("sampled, independent", normal(11, 40_000, 8), 8, 4, 16),
+    ] {
+        let vectors = Vectors::new(&data, dim).unwrap();
+        let loss = |start| {
+            let pq = PqOptions { ks, ..PqOptions::new(m) };
+            let options = OpqOptions { pq, start, ..OpqOptions::new(m) };
+            let task = Task::new();
+            let (_, training) = Opq::train(vectors, &options, &task).unwrap();
+            let (done, total) = task.progress();
+            assert_eq!(done, total, "{name}: {start:?}");
+            assert_eq!(task.losses().len(), options.rotations);
+            *training.losses.last().unwrap()
+        };
+        let (identity, allocation) = (loss(Start::Identity), loss(Start::EigenvalueAllocation));
+        let better = loss(Start::Better);
+        assert!([identity, allocation].contains(&better), "{name}");
+        assert!(better <= 1.02 * identity.min(allocation), "{name}: {better}");
     }
 }
 
