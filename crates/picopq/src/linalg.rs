@@ -263,15 +263,12 @@ pub(crate) fn polar_factor(matrix: Vec<f64>, dim: usize, task: &Task) -> Result<
     })
 }
 
-/// The rotation `target` that `rotation` turns to, or twice as far: `target rotation^T target`; row
-/// by row.
-pub(crate) fn turned(rotation: &[f64], target: &Mat<f64>, twice: bool) -> Result<Vec<f64>> {
+/// The rotation that lies so many `times` as far from `rotation` as `target` does, in its direction:
+/// `target (rotation^T target)^(times - 1)`; row by row.
+pub(crate) fn turned(rotation: &[f64], target: Mat<f64>, times: usize) -> Result<Vec<f64>> {
     let dim = target.nrows();
-    if !twice {
-        return row_major(dim, |row, column| target[(row, column)]);
-    }
-    let rotation = MatRef::from_row_major_slice(rotation, dim, dim);
-    let product = target * (rotation.transpose() * target);
+    let turn = MatRef::from_row_major_slice(rotation, dim, dim).transpose() * &target;
+    let product = (1..times).fold(target, |product, _| product * &turn);
     row_major(dim, |row, column| product[(row, column)])
 }
 
@@ -359,11 +356,16 @@ mod tests {
     }
 
     #[test]
-    fn twice_a_quarter_turn_is_a_half_turn() {
-        let quarter = [0.0, -1.0, 1.0, 0.0];
-        let target = Mat::from_fn(2, 2, |row, column| quarter[row * 2 + column]);
-        let turned = |twice| turned(&[1.0, 0.0, 0.0, 1.0], &target, twice).unwrap();
-        assert_eq!((turned(false), turned(true)), (quarter.to_vec(), vec![-1.0, 0.0, 0.0, -1.0]));
+    fn two_eighths_of_a_turn_are_a_quarter() {
+        let half = 0.5_f64.sqrt();
+        let turn = |sine: f64, cosine: f64| [cosine, -sine, sine, cosine];
+        let target = || Mat::from_fn(2, 2, |row, column| turn(1.0, 0.0)[row * 2 + column]);
+        for (times, wanted) in
+            [(1, turn(1.0, 0.0)), (2, turn(half, -half)), (4, turn(-half, -half))]
+        {
+            let got = turned(&turn(half, half), target(), times).unwrap();
+            assert!(got.iter().zip(&wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-12));
+        }
     }
 
     #[test]

@@ -5,13 +5,16 @@
 //! R = identity or eigenvalue allocation;  codewords drawn for X = V R
 //! repeat:  one k-means step of X = V R from the last codewords -> codes, Y = the codewords they name
 //!          Z = polar factor of V^T Y                  (orthogonal Procrustes)
-//!          R = Z R^T Z, or Z                          (over-relaxed, see below)
+//!          R = Z, or five times as far                (over-relaxed, see below)
 //! at last: k-means on X = V R
 //! ```
 //! Codewords stay warm from step to step. Alternating between codewords and rotation converges
-//! slowly, each solving only for the other's last state, so a step turns twice as far as the
-//! Procrustes solution asks: about three times fewer steps reach the same error. A step that raised
-//! the error, and the last, turn once. Where there are many rows the first steps see a sample.
+//! slowly, each solving only for the other's last state: a direction in which the rotation moves by
+//! a share s of what it lacks is still off by 1 - s after a step. A step that goes five times as far
+//! leaves 1 - 5 s, and with a plain one after it (1 - s) (1 - 5 s): never more than 0.8 of it, and
+//! for small s as little as six plain steps do. So every other step goes far, until a pair has raised
+//! the error; the first, from codewords that were just drawn, goes less far, and the last is a plain
+//! one. Where there are many rows all but the last see a sample.
 //!
 //! Where the rows are few, local minima decide: the plain schedule (codewords drawn afresh for each
 //! rotation, as nanopq does) is then run too, and the better result is kept.
@@ -68,18 +71,22 @@ impl OpqOptions {
     }
 }
 
-/// Steps of a round in which the rotation is learnt.
-const ROUND_STEPS: usize = 2;
 /// Rows that the first steps see, at least, and rows for each codeword.
 const SAMPLE_ROWS: usize = 1 << 14;
 const SAMPLE_ROWS_PER_CODEWORD: usize = 64;
-/// With fewer rows, or with fewer for each codeword, the plain schedule is run too.
-const FEW_ROWS: usize = 1 << 12;
+/// With fewer rows, or with fewer for each codeword, rounds have two steps and the plain schedule is
+/// run too.
+const FEW_ROWS: usize = 1 << 11;
 const FEW_ROWS_PER_CODEWORD: usize = 32;
+/// How many times as far as the Procrustes solution a far step goes. A pair of a far and a plain step
+/// converges up to 3 + 2 sqrt(2).
+const FAR: usize = 5;
 /// A start is left out when its loss is above the other's by more than its lead, a share that shrinks
-/// as 1 / round. The identity gains on the allocation from round to round, so its lead is larger.
+/// as 1 / pair. The identity gains on the allocation from pair to pair, so its lead is larger.
 const IDENTITY_LEAD: f64 = 0.4;
 const ALLOCATION_LEAD: f64 = 0.1;
+/// The pair of steps from which the better start goes on alone.
+const LAST_CONTEST: usize = 4;
 /// Columns whose sums over the rows of each codeword are taken together.
 const STRIP: usize = 32;
 /// Rows whose sums are taken in f32, at least.
@@ -93,10 +100,10 @@ pub struct Opq {
 }
 
 impl Opq {
-    /// Trains rotation and codewords. Cost: for each round, 2 n ks dim multiply-adds for k-means,
-    /// 2 n dim^2 to rotate, 2 n dim m additions and two singular value decompositions of (dim, dim),
-    /// where all but the last round's last step take at most a sample of the n rows; memory: two
-    /// copies of the vectors.
+    /// Trains rotation and codewords. Cost: for each round, n ks dim multiply-adds for k-means,
+    /// n dim^2 to rotate, n dim m additions and a singular value decomposition of (dim, dim),
+    /// where all but the last two take at most a sample of the n rows; memory: two copies of the
+    /// vectors.
     /// [`Task::losses`] grows by one each round.
     ///
     /// # Errors
@@ -132,8 +139,8 @@ impl Opq {
         };
         let sampled = if learning > 0 { sample(vectors, ks)? } else { None };
         let few = learning > 0 && n < FEW_ROWS.max(ks.saturating_mul(FEW_ROWS_PER_CODEWORD));
-        let turns = learning.saturating_mul(ROUND_STEPS);
-        let steps = starts.len().saturating_mul(turns);
+        let round_steps = if few { 2 } else { 1 };
+        let steps = starts.len().saturating_mul(learning).saturating_mul(round_steps);
         let redrawn = if few { learning.saturating_add(iterations) } else { 0 };
         let steps = steps.saturating_add(iterations).saturating_add(redrawn);
         task.begin(m.saturating_mul(steps) as u64);
@@ -151,7 +158,7 @@ impl Opq {
             alternation.begin(initial_rotation(*start, rows, m, task)?, &draws, first, last)
         };
         let states = starts.iter().map(begin).collect::<Result<_>>()?;
-        let Some(mut state) = alternation.learn(states, turns, vectors)? else {
+        let Some(mut state) = alternation.learn(states, learning, round_steps, vectors)? else {
             unreachable!("there is at least one start")
         };
         if learning > 0 {
@@ -303,17 +310,17 @@ fn sample(vectors: Vectors<'_>, ks: usize) -> Result<Option<Vec<f32>>> {
     if vectors.len() / 2 < enough { Ok(None) } else { vectors.spread(enough).map(Some) }
 }
 
-/// Of the states of both starts, leaves out the one that will hardly lead to the lower loss; says
-/// how many were left out.
-fn leave_out(states: &mut Vec<State>, round: usize) -> usize {
+/// Before a pair of steps: of the states of both starts, leaves out the one that will hardly lead to
+/// the lower loss; says how many were left out.
+fn leave_out(states: &mut Vec<State>, pair: usize) -> usize {
     let [identity, allocation] = &states[..] else { return 0 };
     // The first step may repair empty clusters, for one start and not for the other.
-    let loss = |state: &State| if round == 1 { state.losses[0] } else { state.loss() };
+    let loss = |state: &State| if pair == 1 { state.losses[0] } else { state.loss() };
     let (identity, allocation) = (loss(identity), loss(allocation));
-    let above = |loss: f64, lead: f64| loss * (1.0 + lead / round as f64);
-    if identity > above(allocation, IDENTITY_LEAD) {
+    let share = if pair < LAST_CONTEST { 1.0 / pair as f64 } else { 0.0 };
+    if identity > allocation * (1.0 + IDENTITY_LEAD * share) {
         states.remove(0);
-    } else if allocation > above(identity, ALLOCATION_LEAD) {
+    } else if allocation > identity * (1.0 + ALLOCATION_LEAD * share) {
         states.remove(1);
     } else {
         return 0;
@@ -326,17 +333,13 @@ struct State {
     rotation: Vec<f64>,      // (dim, dim)
     clusters: Vec<Clusters>, // (m,)
     losses: Vec<f64>,
+    /// The loss before the last pair of steps.
+    before: f64,
 }
 
 impl State {
     fn loss(&self) -> f64 {
         self.losses.last().copied().unwrap_or(f64::INFINITY)
-    }
-
-    /// Whether the last step did not raise the loss.
-    fn improved(&self) -> bool {
-        let before = self.losses.iter().rev().nth(1).copied().unwrap_or(f64::INFINITY);
-        self.loss() <= before
     }
 }
 
@@ -376,28 +379,39 @@ impl<'a> Alternation<'a> {
         })?;
         let clusters = self.clusters(start, iterations, last)?;
         let losses = pq::summarize(&clusters, rows.len()).losses;
-        Ok(State { rotation, clusters, losses })
+        Ok(State { rotation, clusters, losses, before: f64::INFINITY })
     }
 
-    /// The state of lowest loss after so many turns of the rotations; the last of them sees `all` the
-    /// vectors.
+    /// The state of lowest loss after so many rounds; the last step of several sees `all` the vectors,
+    /// of which the alternation may hold a sample.
     fn learn(
         &mut self,
         mut states: Vec<State>,
-        turns: usize,
+        rounds: usize,
+        round_steps: usize,
         all: Vectors<'a>,
     ) -> Result<Option<State>> {
+        let turns = rounds.saturating_mul(round_steps);
         for turn in 1..=turns {
-            if turn % ROUND_STEPS == 1 {
-                let left_out = leave_out(&mut states, turn / ROUND_STEPS + 1);
+            let (pair, begins) = (turn.div_ceil(2), turn % 2 == 1);
+            if begins {
+                let left_out = leave_out(&mut states, pair);
                 self.task.advance((left_out * (turns - turn) * all.dim() / self.ds) as u64);
+            }
+            if turn % round_steps == 0 {
                 let losses = states.iter().map(State::loss);
                 self.task.report_loss(losses.fold(f64::INFINITY, f64::min));
             }
             for state in &mut states {
-                self.turn(state, turn < turns && state.improved())?;
+                let mut times = 1;
+                if begins && turn < turns {
+                    let loss = state.loss();
+                    times = if loss <= state.before { FAR.min(1 + 2 * pair) } else { 1 };
+                    state.before = loss;
+                }
+                self.turn(state, times)?;
             }
-            if turn + 1 == turns && all.len() > self.vectors.len() {
+            if turn + 1 >= turns && all.len() > self.vectors.len() {
                 *self = Alternation::new(all, self.ks, self.ds, self.task)?;
             }
             if turn < turns {
@@ -420,7 +434,7 @@ impl<'a> Alternation<'a> {
     ) -> Result<State> {
         for _ in 0..learning {
             let mut state = self.begin(rotation, draws, 1, Last::Assignment)?;
-            self.turn(&mut state, false)?;
+            self.turn(&mut state, 1)?;
             rotation = state.rotation;
         }
         self.begin(rotation, draws, iterations, Last::Assignment)
@@ -451,11 +465,12 @@ impl<'a> Alternation<'a> {
         })
     }
 
-    /// Turns the rotation towards the codewords of the labels, once or twice as far.
-    fn turn(&self, state: &mut State, over_relax: bool) -> Result<()> {
+    /// Turns the rotation towards the codewords of the labels, so many times as far as would fit
+    /// them best.
+    fn turn(&self, state: &mut State, times: usize) -> Result<()> {
         let dim = self.vectors.dim();
         let target = polar_factor(self.cross_product(&state.clusters)?, dim, self.task)?;
-        state.rotation = turned(&state.rotation, &target, over_relax)?;
+        state.rotation = turned(&state.rotation, target, times)?;
         Ok(())
     }
 
