@@ -66,7 +66,7 @@ def fit(inputs, model):
     return {"wrong": wrong + int(not np.isfinite(error)), "error": error}
 
 
-fit_default = opq = fit
+fit_default = opq = opq_short = fit
 
 
 def decode(inputs, vecs):

@@ -188,7 +188,7 @@ class Inputs:
 def inputs(case, rows: int) -> Inputs:
     name, m, ks = case.data, case.m, case.ks
     arrays = {}
-    if case.op in ("encode", "add", "fit", "fit_default", "opq"):
+    if case.op in ("encode", "add", "fit", "fit_default", "opq", "opq_short"):
         arrays["vecs"] = vectors(name, rows)
     if case.op in ("encode", "add", "decode", "dtable", "adist", "search", "index", "hold"):
         arrays["codewords"] = codebook(name, m, ks)

@@ -66,6 +66,8 @@ class Faiss:
 
         return work, answer
 
+    opq_short = opq
+
     def encode(self, inputs):
         pq = trained(inputs)
         unpack = lambda codes: faiss.unpack_bitstrings(codes, pq.M, pq.nbits)

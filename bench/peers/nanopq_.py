@@ -37,6 +37,8 @@ class NanopqApi:
         work = lambda: self.new("OPQ", inputs).fit(inputs.vecs)
         return work, lambda opq: (opq.R, opq.codewords)
 
+    opq_short = opq
+
     def encode(self, inputs):
         pq = self.trained(inputs)
         return lambda: pq.encode(inputs.vecs), same

@@ -140,19 +140,20 @@ class OPQ:
         drop_nonfinite: bool = False,
         progress: Progress = None,
     ) -> _Self:
-        """Learn rotation and codewords in turn, and keep the best round.
+        """Learn rotation and codewords in turn.
 
         Parameters
         ----------
         vecs : (N, D)
             Training vectors, N > Ks.
         parametric_init : bool
-            Start from `eigenvalue_allocation(vecs)`; otherwise one round each decides between
-            it and the identity.
+            Start from `eigenvalue_allocation(vecs)`; otherwise from it or the identity,
+            whichever leads to the lower error.
         pq_iter : int
             Lloyd steps of the last round, at least 1.
         rotation_iter : int
-            Rounds; 0 trains a plain PQ on the initial rotation.
+            Rounds; 0 trains a plain PQ on the initial rotation. Where rows are many, every
+            other round goes far, so the error may rise from one round to the next.
         seed, minit, init, allow_few_rows, max_rows, drop_nonfinite, progress
             As for `PQ.fit`.
 

@@ -24,7 +24,7 @@
 //! clearly, which for most data is after the first step.
 
 use crate::codes::Codes;
-use crate::error::{Result, collected, filled, size};
+use crate::error::{Result, collected, filled, size, with_capacity};
 use crate::kernels::Kernels;
 use crate::kmeans::{self, Clusters, Last};
 use crate::linalg::{
@@ -511,7 +511,9 @@ impl<'a> Alternation<'a> {
             }
             Ok(total)
         })?;
-        Ok(strips.concat())
+        let mut product = with_capacity(dim * dim, what)?;
+        strips.into_iter().for_each(|strip| product.extend(strip));
+        Ok(product)
     }
 
     fn rotate(&mut self, rotation: &[f64]) -> Result<()> {

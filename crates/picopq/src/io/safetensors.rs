@@ -153,7 +153,7 @@ pub(crate) fn read(source: &mut Source<'_>, task: &Task) -> Result<Stored> {
         },
     };
     if let Some(remaining) = source.remaining() {
-        source.need(Some(header.data_len() as u64), "the tensors")?;
+        source.need(Some(header.data_len() as u64), "the tensor data")?;
         if remaining > header.data_len() as u64 {
             let (file, offset) = (source.file().to_string(), source.offset());
             return Err(Error::TrailingBytes { file, offset: offset + header.data_len() as u64 });

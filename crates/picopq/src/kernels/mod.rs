@@ -91,7 +91,8 @@ const ALL_OF_FEW: [u32; 32] = {
 /// With fewer codewords in a list [`Kernels::codes_among`] measures them in f32.
 const LEAST_LISTED: usize = 12;
 
-/// After so many crowded tiles [`Kernels::nearest`] tries no more integers.
+/// After so many crowded tiles [`Kernels::nearest`] tries no more integers, and after so many more
+/// crowded strips than others [`Kernels::codes_among`].
 const PATIENCE: u32 = 8;
 
 /// The kernels in use.
@@ -266,10 +267,14 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         if self.uses_integers()
             && numbers.len() >= LEAST_LISTED
+            && out.crowded < PATIENCE
             && let Some(integers) = &panel.integers
-            && integers_avx2::codes_among(self, panel, integers, numbers, tile, strip, out)
         {
-            return;
+            if integers_avx2::codes_among(self, panel, integers, numbers, tile, strip, out) {
+                out.crowded = out.crowded.saturating_sub(1);
+                return;
+            }
+            out.crowded += 1;
         }
         self.nearest_among(panel, numbers, tile, strip, out);
     }
@@ -473,7 +478,7 @@ pub(crate) struct Nearest {
     pub(crate) codes: [u32; TILE],
     pub(crate) distances: [f32; TILE],
     space: Space,
-    /// Tiles of which integers left many codewords to measure.
+    /// Tiles and strips of which integers left many codewords to measure.
     crowded: u32,
 }
 

@@ -205,6 +205,21 @@ fn crowded_tiles_are_left_to_f32() {
             kernels.nearest(&panel, tile.view(), &mut found);
             assert_eq!(found.crowded, tries.min(PATIENCE), "{kernels:?}");
         }
+        let numbers: Vec<u32> = (0..256).collect();
+        let mut found = Nearest::new();
+        for tries in 1..=2 * PATIENCE {
+            kernels.codes_among(&panel, &numbers, tile.view(), 0, &mut found);
+            assert_eq!(found.crowded, tries.min(PATIENCE), "{kernels:?}");
+        }
+        // Rows on codewords that are far from each other.
+        let codewords = normals(&mut random, 256 * 16);
+        let panel = Panel::new(&codewords, vec![0.0; 16]).unwrap();
+        tile.load(kernels, &codewords, 16, panel.centre());
+        for left in [1, 0, 0] {
+            found.crowded = found.crowded.min(2);
+            kernels.codes_among(&panel, &numbers, tile.view(), 0, &mut found);
+            assert_eq!(found.crowded, left, "{kernels:?}");
+        }
     }
 }
 
