@@ -24,6 +24,7 @@
 //! `ds = dim / m`, `ks` codewords in each. The same input and seed give the same bytes for any
 //! number of threads.
 
+mod alternation;
 mod best;
 mod codes;
 mod error;

@@ -10,7 +10,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par, Scale, Side};
 
 use std::ops::Range;
 
-use crate::error::{Error, Result, filled, size, with_capacity};
+use crate::error::{Error, Result, collected, filled, size, with_capacity};
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
 
@@ -261,6 +261,18 @@ pub(crate) fn polar_factor(matrix: Vec<f64>, dim: usize, task: &Task) -> Result<
         let cube = &rough * (rough.transpose() * &rough);
         Ok(rough * Scale(1.5) - cube * Scale(0.5))
     })
+}
+
+/// No rotation, shape (dim, dim).
+pub(crate) fn identity(dim: usize) -> Result<Vec<f64>> {
+    let mut rotation = filled(size(&[dim, dim], "the rotation")?, 0.0, "the rotation")?;
+    rotation.iter_mut().step_by(dim + 1).for_each(|diagonal| *diagonal = 1.0);
+    Ok(rotation)
+}
+
+/// The rotation in f32.
+pub(crate) fn narrow(rotation: &[f64]) -> Result<Vec<f32>> {
+    collected(rotation.iter().map(|&value| value as f32), rotation.len(), "the rotation")
 }
 
 /// The rotation that lies so many `times` as far from `rotation` as `target` does, in its direction:
