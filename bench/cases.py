@@ -85,7 +85,7 @@ CASES = [
     Case("opq", "sift", 16, 50_000, 0, "the same, Ds=8"),
     Case("opq", "definitions", 24, FEW_TEXTS, 0, "D=384: products of rotations count"),
     Case("opq", "definitions", 48, FEW_TEXTS, 0, "the same, Ds=8"),
-    Case("opq_short", "definitions", 24, FEW_TEXTS, 0, "two rounds: an error no higher than the peers'"),
+    Case("opq_short", "definitions", 24, FEW_TEXTS, 0, "2 rounds, 10 steps: an error no higher than the peers'"),
     Case("opq_short", "definitions", 48, FEW_TEXTS, 0, "the same, Ds=8"),
     Case("decode", "sift", 8, FULL, QUICK, "64-byte copies: the speed of writing memory"),
     Case("decode", "sift", 16, FULL, QUICK, "32-byte copies"),

@@ -9,8 +9,8 @@ class Picopq(NanopqApi):
         return self.library.instruction_set()
 
     def opq_short(self, inputs):
-        """So few rounds as lead to an error no higher than the peers' at their defaults."""
-        work = lambda: self.new("OPQ", inputs).fit(inputs.vecs, rotation_iter=2)
+        """So few rounds and steps as lead to an error no higher than the peers' at their defaults."""
+        work = lambda: self.new("OPQ", inputs).fit(inputs.vecs, rotation_iter=2, pq_iter=10)
         return work, lambda opq: (opq.R, opq.codewords)
 
     def search(self, inputs):

@@ -272,3 +272,84 @@ impl<'a> Alternation<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::LegacyRandom;
+
+    #[test]
+    fn sums_by_label_give_the_cross_product() {
+        let mut random = LegacyRandom::new(15);
+        let task = Task::new();
+        for (n, dim, m, ks) in
+            [(1, 1, 1, 1), (50, 33, 3, 4), (SUMMED_ROWS + 1, 6, 2, 5), (300, 2 * STRIP, 16, 20)]
+        {
+            let ds = dim / m;
+            let mut normals =
+                |len: usize| -> Vec<f32> { (0..len).map(|_| random.normal() as f32).collect() };
+            let (data, codewords) = (normals(n * dim), normals(m * ks * ds));
+            let clusters: Vec<Clusters> = codewords
+                .chunks_exact(ks * ds)
+                .map(|codewords| Clusters {
+                    codewords: codewords.to_vec(),
+                    labels: (0..n).map(|_| random.up_to(ks as u64 - 1) as u32).collect(),
+                    losses: Vec::new(),
+                    empty: 0,
+                })
+                .collect();
+            let vectors = Vectors::new(&data, dim).unwrap();
+            let alternation = Alternation::new(vectors, ks, ds, &task).unwrap();
+            let product = alternation.cross_product(&clusters).unwrap();
+            for (index, got) in product.iter().enumerate() {
+                let (row, column) = (index / dim, index % dim);
+                let Clusters { codewords, labels, .. } = &clusters[column / ds];
+                let terms = labels.iter().zip(data.chunks_exact(dim)).map(|(&label, x)| {
+                    let codeword = &codewords[label as usize * ds..][..ds];
+                    f64::from(x[row]) * f64::from(codeword[column % ds])
+                });
+                let (sum, size) = terms
+                    .fold((0.0, 0.0), |(sum, size), term: f64| (sum + term, size + term.abs()));
+                let scale = f64::from(alternation.scale);
+                let error = (got - sum * scale).abs();
+                assert!(error <= 1e-5 * size * scale, "n {n} dim {dim}: {row}, {column}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_start_that_is_clearly_behind_is_left_out() {
+        // Losses of identity and allocation, the pair, and what is left.
+        for (identity, allocation, pair, left) in [
+            (139.0, 100.0, 1, 2),
+            (141.0, 100.0, 1, 1),
+            (119.0, 100.0, 2, 2),
+            (121.0, 100.0, 2, 1),
+            (100.0, 109.0, 1, 2),
+            (100.0, 111.0, 1, 1),
+            (101.0, 100.0, LAST_CONTEST, 1),
+            (100.0, 101.0, LAST_CONTEST, 1),
+        ] {
+            let state = |loss| State {
+                rotation: Vec::new(),
+                clusters: Vec::new(),
+                losses: vec![loss],
+                before: f64::INFINITY,
+            };
+            let mut states = vec![state(identity), state(allocation)];
+            assert_eq!(leave_out(&mut states, pair), 2 - left, "{identity} {allocation} {pair}");
+            assert_eq!(states.len(), left);
+            let least = f64::min(identity, allocation);
+            assert!(states.iter().any(|state| state.loss() == least));
+            assert_eq!(leave_out(&mut vec![state(1.0)], pair), 0);
+        }
+    }
+
+    /// Up to 3 + 2 sqrt(2) a far and a plain step together enlarge what is lacking in no direction.
+    #[test]
+    fn a_far_and_a_plain_step_converge() {
+        let left = |share: f64| (1.0 - share) * (1.0 - FAR as f64 * share);
+        assert!((0..=1000).all(|share| left(f64::from(share) / 1000.0).abs() <= 1.0));
+        assert!((0.79..=0.81).contains(&left(0.6).abs()));
+    }
+}
