@@ -77,7 +77,8 @@ impl Opq {
     /// n dim^2 to rotate, n dim m additions and a singular value decomposition of (dim, dim),
     /// where all but the last two take at most a sample of the n rows; memory: two copies of the
     /// vectors.
-    /// [`Task::losses`] grows by one each round.
+    /// [`Task::losses`] grows by one each round. Losses may rise, after a step that goes far and when
+    /// all rows follow a sample.
     ///
     /// # Errors
     /// As [`Pq::train`]; [`crate::Error::NoConvergence`].
