@@ -24,7 +24,7 @@ const ROWS_EACH: usize = 1 << 8;
 /// Nor with fewer rows. This and the next two are less in tests, so that few rows reach every branch.
 const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Blocks that are screened to begin with.
-const BEGIN_BLOCKS: usize = if cfg!(test) { 4 } else { 512 };
+const BEGIN_BLOCKS: usize = if cfg!(test) { 4 } else { 1024 };
 /// Views of a span, whose sums take at most a megabyte.
 const SPAN: usize = if cfg!(test) { 1 } else { (1 << 20) / SEGMENT_ROWS };
 /// Rows that are measured first: so many for each answer, and at least so many.
