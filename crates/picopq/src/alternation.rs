@@ -32,8 +32,8 @@ const FAR: usize = 5;
 /// as 1 / pair. The identity gains on the allocation from pair to pair, so its lead is larger.
 const IDENTITY_LEAD: f64 = 0.4;
 const ALLOCATION_LEAD: f64 = 0.1;
-/// The pair of steps from which the better start goes on alone.
-const LAST_CONTEST: usize = 4;
+/// The pair of steps from which the start of lower loss goes on alone.
+const DECIDING_PAIR: usize = 4;
 /// Columns whose sums over the rows of each codeword are taken together.
 const STRIP: usize = 32;
 /// Rows whose sums are taken in f32, at least.
@@ -51,7 +51,7 @@ fn leave_out(states: &mut Vec<State>, pair: usize) -> usize {
     // The first step may repair empty clusters, for one start and not for the other.
     let loss = |state: &State| if pair == 1 { state.losses[0] } else { state.loss() };
     let (identity, allocation) = (loss(identity), loss(allocation));
-    let share = if pair < LAST_CONTEST { 1.0 / pair as f64 } else { 0.0 };
+    let share = if pair < DECIDING_PAIR { 1.0 / pair as f64 } else { 0.0 };
     if identity > allocation * (1.0 + IDENTITY_LEAD * share) {
         states.remove(0);
     } else if allocation > identity * (1.0 + ALLOCATION_LEAD * share) {
@@ -327,8 +327,8 @@ mod tests {
             (121.0, 100.0, 2, 1),
             (100.0, 109.0, 1, 2),
             (100.0, 111.0, 1, 1),
-            (101.0, 100.0, LAST_CONTEST, 1),
-            (100.0, 101.0, LAST_CONTEST, 1),
+            (101.0, 100.0, DECIDING_PAIR, 1),
+            (100.0, 101.0, DECIDING_PAIR, 1),
         ] {
             let state = |loss| State {
                 rotation: Vec::new(),

@@ -279,8 +279,11 @@ pub(crate) fn narrow(rotation: &[f64]) -> Result<Vec<f32>> {
 /// `target (rotation^T target)^(times - 1)`; row by row.
 pub(crate) fn turned(rotation: &[f64], target: Mat<f64>, times: usize) -> Result<Vec<f64>> {
     let dim = target.nrows();
-    let turn = MatRef::from_row_major_slice(rotation, dim, dim).transpose() * &target;
-    let product = (1..times).fold(target, |product, _| product * &turn);
+    let mut product = target;
+    if times > 1 {
+        let turn = MatRef::from_row_major_slice(rotation, dim, dim).transpose() * &product;
+        product = (1..times).fold(product, |product, _| product * &turn);
+    }
     row_major(dim, |row, column| product[(row, column)])
 }
 
@@ -293,8 +296,8 @@ where
 }
 
 /// The lower factor L, row by row, of a positive semi-definite matrix = L L^T, of which the lower
-/// triangle is read. A pivot that is
-/// zero to rounding gives a zero column, so that a rank-deficient matrix has a factor too.
+/// triangle is read. A pivot that is zero to rounding gives a zero column, so that a rank-deficient
+/// matrix has a factor too.
 pub(crate) fn cholesky(matrix: &[f64], dim: usize, task: &Task) -> Result<Vec<f64>> {
     let largest = (0..dim).fold(0.0_f64, |most, i| most.max(matrix[i * dim + i]));
     let negligible = largest * dim as f64 * f64::EPSILON;

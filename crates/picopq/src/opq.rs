@@ -65,6 +65,7 @@ const SAMPLE_ROWS_PER_CODEWORD: usize = 64;
 /// run too.
 const FEW_ROWS: usize = 1 << 11;
 const FEW_ROWS_PER_CODEWORD: usize = 32;
+
 /// A trained optimized product quantizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opq {
