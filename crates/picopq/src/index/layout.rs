@@ -2,13 +2,15 @@
 
 use super::groups::Groups;
 use crate::error::{Result, filled, size};
-use crate::kernels::{BLOCK, BYTE, COLUMNS, Kernels, NIBBLES, nibble};
+use crate::kernels::{BYTE, COLUMNS, Kernels, NIBBLES, nibble};
 use crate::pq::Codebook;
 
 /// The layout of all codes of an index.
 pub(crate) enum Layout {
     /// At most 16 codewords: a plane of nibbles, two codes a byte.
     Nibbles,
+    /// The same for registers of 64 entries: a wide plane.
+    Wide,
     /// At most 256, for registers of 16 entries: rows, and beside them the plane of their groups.
     Grouped(Groups),
     /// At most 256, for registers of 256 entries: columns.
@@ -22,7 +24,7 @@ impl Layout {
     pub(crate) fn new(book: Codebook<'_>, kernels: Kernels) -> Result<Self> {
         let ks = book.ks();
         Ok(if ks <= NIBBLES {
-            Self::Nibbles
+            if kernels.has_wide_tables() { Self::Wide } else { Self::Nibbles }
         } else if ks > BYTE {
             Self::Rows
         } else if kernels.has_wide_tables() {
@@ -36,7 +38,7 @@ impl Layout {
     /// `keys` has the shape `(m, ks)`.
     pub(crate) fn screened(&self, keys: &[f32], ks: usize) -> Result<Option<(Vec<f32>, usize)>> {
         Ok(match self {
-            Self::Nibbles => Some((widened(keys, ks, NIBBLES)?, NIBBLES)),
+            Self::Nibbles | Self::Wide => Some((widened(keys, ks, NIBBLES)?, NIBBLES)),
             Self::Grouped(groups) => Some((groups.minima(keys)?, NIBBLES)),
             Self::Columns => Some((widened(keys, ks, BYTE)?, BYTE)),
             Self::Rows => None,
@@ -47,7 +49,7 @@ impl Layout {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Grouped(groups) => groups.bytes(),
-            Self::Nibbles | Self::Columns | Self::Rows => 0,
+            Self::Nibbles | Self::Wide | Self::Columns | Self::Rows => 0,
         }
     }
 }
@@ -62,18 +64,20 @@ fn widened(keys: &[f32], ks: usize, width: usize) -> Result<Vec<f32>> {
     Ok(wide)
 }
 
-/// The plane (blocks, m, 16) of the nibbles that stand for the codes (n, m); the last block is
+/// The plane (blocks, m, W) of the nibbles that stand for the codes (n, m); the last block is
 /// filled up with zeros.
-pub(crate) fn plane(codes: &[u8], m: usize, nibble: impl Fn(usize, u8) -> u8) -> Result<Vec<u8>> {
+pub(crate) fn plane<const W: usize>(
+    codes: &[u8],
+    m: usize,
+    nibble: impl Fn(usize, u8) -> u8,
+) -> Result<Vec<u8>> {
     let what = "the plane of nibbles";
-    let blocks = (codes.len() / m).div_ceil(BLOCK);
-    let mut plane = filled(size(&[blocks, m, NIBBLES], what)?, 0, what)?;
-    for (codes, block) in codes.chunks(BLOCK * m).zip(plane.chunks_exact_mut(m * NIBBLES)) {
+    let blocks = (codes.len() / m).div_ceil(2 * W);
+    let mut plane = filled(size(&[blocks, m, W], what)?, 0, what)?;
+    for (codes, block) in codes.chunks(2 * W * m).zip(plane.chunks_exact_mut(m * W)) {
         for (row, codes) in codes.chunks_exact(m).enumerate() {
-            let (byte, shift) = (row % NIBBLES, row / NIBBLES * 4);
-            for (sub_space, (bytes, &code)) in
-                block.chunks_exact_mut(NIBBLES).zip(codes).enumerate()
-            {
+            let (byte, shift) = (row % W, row / W * 4);
+            for (sub_space, (bytes, &code)) in block.chunks_exact_mut(W).zip(codes).enumerate() {
                 bytes[byte] |= nibble(sub_space, code) << shift;
             }
         }
@@ -96,10 +100,14 @@ pub(crate) fn columns(codes: &[u8], m: usize) -> Result<Vec<u8>> {
     Ok(columns)
 }
 
-/// The codes of a row of a plane of codes.
-pub(crate) fn row_of_plane(plane: &[u8], m: usize, row: usize) -> impl Iterator<Item = u8> {
-    let block = &plane[row / BLOCK * m * NIBBLES..][..m * NIBBLES];
-    block.chunks_exact(NIBBLES).map(move |bytes| nibble(bytes, row % BLOCK))
+/// The codes of a row of a plane of codes, whose blocks take `W` bytes for each sub-space.
+pub(crate) fn row_of_plane<const W: usize>(
+    plane: &[u8],
+    m: usize,
+    row: usize,
+) -> impl Iterator<Item = u8> {
+    let block = &plane.as_chunks::<W>().0[row / (2 * W) * m..][..m];
+    block.iter().map(move |bytes| nibble(bytes, row % (2 * W)))
 }
 
 /// The codes of a row of columns.

@@ -47,7 +47,7 @@ use interleaved::Batch;
 use layout::Layout;
 use plain::{CHUNK_BLOCKS, Seeker};
 use screen::Screen;
-use segment::{Ids, SEGMENT_ROWS, Segment};
+use segment::{Ids, SEGMENT_ROWS, Segment, WIDEST};
 
 /// Queries that are scanned together, at most.
 const BATCH: usize = crate::kernels::LANES;
@@ -638,8 +638,7 @@ fn views<'a>(
                 out.push(Vec::new());
                 room = length;
             }
-            // A block of columns is two of these, and is not divided.
-            let blocks = first..segment.blocks().min((first + room).next_multiple_of(2));
+            let blocks = first..segment.blocks().min((first + room).next_multiple_of(WIDEST));
             (first, room) = (blocks.end, room.saturating_sub(blocks.len()));
             out.last_mut().into_iter().for_each(|part| {
                 part.push(View { segment, selection, blocks: blocks.clone() });

@@ -14,7 +14,7 @@ use std::ops::{Range, RangeInclusive};
 use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::{CHUNK_BLOCKS, Seeker};
-use super::segment::Screened;
+use super::segment::{Screened, WIDEST};
 use crate::best::Collect;
 use crate::error::{Result, filled, reserve};
 use crate::kernels::{BLOCK, Kernels, LISTED, Sieve};
@@ -65,11 +65,10 @@ impl Screen {
     ) -> Result<()> {
         let masks = &mut self.masks[..blocks.len()];
         view.keep_selected(masks, blocks.clone());
-        let left: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
-        if left as usize * MANY > blocks.len() * BLOCK {
+        let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
+        if left * MANY > blocks.len() * BLOCK {
             return seeker.run(view, view.rows(blocks));
         }
-        let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
         seeker.pick(view, &self.rows[..left])
     }
 
@@ -105,6 +104,36 @@ impl Screen {
     }
 }
 
+/// Which rows of some blocks the bytes of each query leave.
+fn screen_blocks<const Q: usize>(
+    codes: Screened<'_>,
+    sieves: [Sieve<'_>; Q],
+    masks: [&mut [u32; CHUNK_BLOCKS]; Q],
+    blocks: usize,
+    kernels: Kernels,
+) {
+    let mut wide = [[0; CHUNK_BLOCKS / 2]; Q];
+    match codes {
+        Screened::Plane(plane) => {
+            return kernels.screen(plane, sieves, masks.map(|masks| &mut masks[..blocks]));
+        }
+        Screened::Wide(plane) => {
+            let pairs = 2 * blocks.div_ceil(WIDEST);
+            kernels.screen_wide(plane, sieves, wide.each_mut().map(|wide| &mut wide[..pairs]));
+        }
+        Screened::Columns(columns) => {
+            for (sieve, wide) in sieves.into_iter().zip(&mut wide) {
+                kernels.screen_columns(columns, sieve, &mut wide[..blocks.div_ceil(2)]);
+            }
+        }
+    }
+    for (masks, wide) in masks.into_iter().zip(wide) {
+        for (masks, wide) in masks.as_chunks_mut().0.iter_mut().zip(wide) {
+            *masks = [wide as u32, (wide >> 32) as u32];
+        }
+    }
+}
+
 /// Takes one or two queries through a view.
 pub(crate) fn scan<C: Collect>(
     seekers: &mut [Seeker<'_, C>],
@@ -127,31 +156,19 @@ pub(crate) fn scan<C: Collect>(
         for ((bound, seeker), screen) in bounds.iter_mut().zip(&mut *seekers).zip(&mut *screens) {
             *bound = screen.aim(seeker.limit());
         }
-        if let ([a, b], [Some(bound_a), Some(bound_b)], Screened::Plane(plane)) =
-            (&mut *screens, bounds, &codes)
-        {
-            let sieves = [
-                Sieve { entries: &a.entries, bound: bound_a },
-                Sieve { entries: &b.entries, bound: bound_b },
-            ];
-            let masks = [&mut a.masks[..blocks.len()], &mut b.masks[..blocks.len()]];
-            kernels.screen_two(plane, sieves, masks);
-        } else {
-            for (screen, bound) in screens.iter_mut().zip(bounds) {
-                let Some(bound) = bound else { continue };
-                let sieve = Sieve { entries: &screen.entries, bound };
-                match codes {
-                    Screened::Plane(plane) => {
-                        kernels.screen(plane, sieve, &mut screen.masks[..blocks.len()]);
-                    }
-                    Screened::Columns(columns) => {
-                        let mut wide = [0; CHUNK_BLOCKS / 2];
-                        let wide = &mut wide[..blocks.len().div_ceil(2)];
-                        kernels.screen_columns(columns, sieve, wide);
-                        for (masks, wide) in screen.masks.chunks_exact_mut(2).zip(wide) {
-                            (masks[0], masks[1]) = (*wide as u32, (*wide >> 32) as u32);
-                        }
-                    }
+        match (&mut *screens, bounds) {
+            ([a, b], [Some(bound_a), Some(bound_b)]) => {
+                let sieves = [
+                    Sieve { entries: &a.entries, bound: bound_a },
+                    Sieve { entries: &b.entries, bound: bound_b },
+                ];
+                screen_blocks(codes, sieves, [&mut a.masks, &mut b.masks], blocks.len(), kernels);
+            }
+            _ => {
+                for (screen, bound) in screens.iter_mut().zip(bounds) {
+                    let Some(bound) = bound else { continue };
+                    let sieve = Sieve { entries: &screen.entries, bound };
+                    screen_blocks(codes, [sieve], [&mut screen.masks], blocks.len(), kernels);
                 }
             }
         }

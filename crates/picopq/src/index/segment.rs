@@ -7,8 +7,12 @@ use std::ops::Range;
 use super::layout::{Layout, columns, plane, row_of_columns, row_of_plane};
 use crate::codes::{Code, CodeData, Codes};
 use crate::error::{Result, copied, with_capacity};
-use crate::kernels::{BLOCK, COLUMNS, NIBBLES};
+use crate::kernels::{BLOCK, COLUMNS, NIBBLES, WIDE};
 use crate::table::Scan;
+
+/// Blocks of 32 rows in the widest block that a screen reads; a part of a segment begins with a
+/// multiple.
+pub(crate) const WIDEST: usize = 2 * WIDE / BLOCK;
 
 /// Rows of a full segment.
 pub(crate) const SEGMENT_ROWS: usize = 1 << 16;
@@ -23,6 +27,7 @@ pub(crate) struct Segment {
 /// Codes as [`Layout`] says; rows have the shape `(len, m)`.
 enum Stored {
     Nibbles(Vec<u8>),
+    Wide(Vec<u8>),
     Grouped { codes: Vec<u8>, plane: Vec<u8> },
     Columns(Vec<u8>),
     Words(Vec<u16>),
@@ -30,9 +35,12 @@ enum Stored {
 }
 
 /// What a screen reads.
+#[derive(Clone, Copy)]
 pub(crate) enum Screened<'a> {
     /// Blocks of 32 rows, shape `(blocks, m, 16)`.
     Plane(&'a [u8]),
+    /// Blocks of 128 rows, shape `(blocks, m, 64)`.
+    Wide(&'a [u8]),
     /// Blocks of 64 rows, shape `(blocks, m, 64)`.
     Columns(&'a [u8]),
 }
@@ -61,9 +69,12 @@ impl Segment {
             CodeData::U8(codes) => {
                 let len = codes.len();
                 let stored = match layout {
-                    Layout::Nibbles => Stored::Nibbles(plane(&codes, m, |_, code| code)?),
+                    Layout::Nibbles => {
+                        Stored::Nibbles(plane::<NIBBLES>(&codes, m, |_, code| code)?)
+                    }
+                    Layout::Wide => Stored::Wide(plane::<WIDE>(&codes, m, |_, code| code)?),
                     Layout::Grouped(groups) => {
-                        let plane = plane(&codes, m, |m, code| groups.of(m, code))?;
+                        let plane = plane::<NIBBLES>(&codes, m, |m, code| groups.of(m, code))?;
                         Stored::Grouped { codes: owned(codes)?, plane }
                     }
                     Layout::Columns => Stored::Columns(columns(&codes, m)?),
@@ -94,10 +105,15 @@ impl Segment {
         self.len.div_ceil(BLOCK)
     }
 
-    /// What a screen reads of some blocks, which begin with an even one; `None` for codes wider than
-    /// a byte.
+    /// What a screen reads of some blocks, the first of which is a multiple of [`WIDEST`]; `None` for
+    /// codes wider than a byte.
     pub(crate) fn screened(&self, blocks: Range<usize>) -> Option<Screened<'_>> {
         match &self.stored {
+            Stored::Wide(plane) => {
+                let block = self.m * WIDE;
+                let (first, end) = (blocks.start / WIDEST, blocks.end.div_ceil(WIDEST));
+                Some(Screened::Wide(&plane[first * block..end * block]))
+            }
             Stored::Nibbles(plane) | Stored::Grouped { plane, .. } => {
                 let block = self.m * NIBBLES;
                 Some(Screened::Plane(&plane[blocks.start * block..blocks.end * block]))
@@ -122,7 +138,7 @@ impl Segment {
     /// The exact distances of the rows that `rows` names.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) -> Result<()> {
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Columns(_) => {
+            Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
                 scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances);
             }
             Stored::Grouped { codes, .. } => scan.pick(codes, rows, distances),
@@ -141,7 +157,9 @@ impl Segment {
     ) -> Result<()> {
         let codes = rows.start * self.m..rows.end * self.m;
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Columns(_) => scan.run(&self.unpack(rows)?, distances),
+            Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
+                scan.run(&self.unpack(rows)?, distances)
+            }
             Stored::Grouped { codes: all, .. } => scan.run(&all[codes], distances),
             Stored::Words(all) => scan.run(&all[codes], distances),
             Stored::Longs(all) => scan.run(&all[codes], distances),
@@ -157,7 +175,7 @@ impl Segment {
             Ok(out)
         }
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Columns(_) => {
+            Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
                 Codes::new(self.unpack(rows.iter().map(|&row| row as usize))?, self.m, ks)
             }
             Stored::Grouped { codes, .. } => Codes::new(some(codes, self.m, rows)?, self.m, ks),
@@ -169,7 +187,9 @@ impl Segment {
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
         let codes = match &self.stored {
-            Stored::Nibbles(bytes) | Stored::Columns(bytes) => bytes.capacity(),
+            Stored::Nibbles(bytes) | Stored::Wide(bytes) | Stored::Columns(bytes) => {
+                bytes.capacity()
+            }
             Stored::Grouped { codes, plane } => codes.capacity() + plane.capacity(),
             Stored::Words(codes) => codes.capacity() * size_of::<u16>(),
             Stored::Longs(codes) => codes.capacity() * size_of::<u32>(),
@@ -186,7 +206,10 @@ impl Segment {
         let mut codes = with_capacity(rows.len() * self.m, "the unpacked codes")?;
         match &self.stored {
             Stored::Nibbles(plane) => {
-                rows.for_each(|row| codes.extend(row_of_plane(plane, self.m, row)));
+                rows.for_each(|row| codes.extend(row_of_plane::<NIBBLES>(plane, self.m, row)));
+            }
+            Stored::Wide(plane) => {
+                rows.for_each(|row| codes.extend(row_of_plane::<WIDE>(plane, self.m, row)));
             }
             Stored::Columns(columns) => {
                 rows.for_each(|row| codes.extend(row_of_columns(columns, self.m, row)));

@@ -34,7 +34,7 @@ mod scan_vbmi;
 
 pub(crate) use look_up::Planes;
 pub(crate) use scan::{
-    BLOCK, BYTE, COLUMNS, Entry, LANES, LISTED, NIBBLES, Sieve, nibble, prefetch,
+    BLOCK, BYTE, COLUMNS, Entry, LANES, LISTED, NIBBLES, Sieve, WIDE, nibble, prefetch,
 };
 
 use std::ops::Range;

@@ -2,9 +2,10 @@
 //! codes at once. What passes is measured exactly by the caller; what does not cannot be an answer.
 //!
 //! ```text
-//! Plane (blocks, m, 16)   32 rows of nibbles, one query's 16 entries for each sub-space
-//! columns (blocks, m, 64) 64 rows of bytes, one query's 256 entries for each sub-space
-//! codes (rows, m)         bytes, 32 queries' entries side by side for each codeword
+//! Plane (blocks, m, 16)      32 rows of nibbles, one query's 16 entries for each sub-space
+//! wide plane (blocks, m, 64) 128 rows of nibbles, the same
+//! columns (blocks, m, 64)    64 rows of bytes, one query's 256 entries for each sub-space
+//! codes (rows, m)            bytes, 32 queries' entries side by side for each codeword
 //! ```
 //!
 //! Sums saturate at 255, so that their order does not matter: every instruction set gives the same
@@ -19,6 +20,8 @@ use super::{InstructionSet, Kernels};
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of a block for one sub-space, and entries of a nibble's table.
 pub(crate) const NIBBLES: usize = 16;
+/// Bytes of a wide plane's block for one sub-space: 64 rows in their low halves, 64 in their high.
+pub(crate) const WIDE: usize = 64;
 /// Queries whose tables are interleaved.
 pub(crate) const LANES: usize = 32;
 /// Rows of a block of columns: the bytes of a sub-space stand side by side.
@@ -41,23 +44,13 @@ pub(crate) type Entry = [u8; LANES];
 
 impl Kernels {
     /// Bit r of `masks[block]` tells whether row r of the block passes: the sum of its entries is
-    /// at most the bound. `plane` has the shape `(blocks, m, 16)`.
-    pub(crate) fn screen(self, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
-        assert_eq!(plane.len(), masks.len() * sieve.entries.len());
-        match self.0 {
-            InstructionSet::Scalar => scalar::screen(plane, sieve, masks),
-            #[cfg(target_arch = "x86_64")]
-            // Processors that run 512-bit shuffles in two halves gain nothing from them.
-            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                super::scan_avx2::screen(self, plane, sieve, masks);
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!("Kernels::of made no such value"),
-        }
-    }
-
-    /// [`Kernels::screen`] for two queries, which share the loads of the plane.
-    pub(crate) fn screen_two(self, plane: &[u8], sieves: [Sieve<'_>; 2], masks: [&mut [u32]; 2]) {
+    /// at most the bound. `plane` has the shape `(blocks, m, 16)`; queries share its loads.
+    pub(crate) fn screen<const Q: usize>(
+        self,
+        plane: &[u8],
+        sieves: [Sieve<'_>; Q],
+        masks: [&mut [u32]; Q],
+    ) {
         for (sieve, masks) in sieves.iter().zip(&masks) {
             assert_eq!(plane.len(), masks.len() * sieve.entries.len());
         }
@@ -67,8 +60,9 @@ impl Kernels {
                 each.for_each(|(sieve, masks)| scalar::screen(plane, sieve, masks));
             }
             #[cfg(target_arch = "x86_64")]
+            // Processors that run 512-bit shuffles in two halves gain nothing from them.
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                super::scan_avx2::screen_two(self, plane, sieves, masks);
+                super::scan_avx2::screen(self, plane, sieves, masks);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -122,7 +116,30 @@ impl Kernels {
         }
     }
 
-    /// Whether [`Kernels::screen_columns`] is faster than a screen of groups.
+    /// As [`Kernels::screen`], of a wide plane (blocks, m, 64): two masks for each block.
+    pub(crate) fn screen_wide<const Q: usize>(
+        self,
+        plane: &[u8],
+        sieves: [Sieve<'_>; Q],
+        masks: [&mut [u64]; Q],
+    ) {
+        for (sieve, masks) in sieves.iter().zip(&masks) {
+            assert_eq!(2 * plane.len() * NIBBLES, masks.len() * WIDE * sieve.entries.len());
+        }
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vbmi => {
+                super::scan_vbmi::screen_wide(self, plane, sieves, masks);
+            }
+            _ => {
+                let each = sieves.into_iter().zip(masks);
+                each.for_each(|(sieve, masks)| scalar::screen_wide(plane, sieve, masks));
+            }
+        }
+    }
+
+    /// Whether [`Kernels::screen_wide`] is faster than [`Kernels::screen`], and
+    /// [`Kernels::screen_columns`] than a screen of groups.
     pub(crate) fn has_wide_tables(self) -> bool {
         self.0 == InstructionSet::Avx512Vbmi
     }
@@ -170,20 +187,20 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     let _ = values;
 }
 
-/// The list of [`Kernels::list`]. Masks have few bits, if any: writing some rows at once, whether they
-/// are there or not, spares a branch that nobody foresees.
+/// The list of [`Kernels::list`]. Masks have few bits, if any: two are taken at once, and writing some
+/// rows, whether they are there or not, spares a branch that nobody foresees.
 #[inline(always)]
 pub(super) fn list_rows(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
     let mut len = 0;
-    for (block, mask) in (0_u32..).zip(masks) {
-        if *mask == 0 {
-            continue;
+    let mut take = |first: u32, mut mask: u64| {
+        if mask == 0 {
+            return;
         }
-        let (mut mask, mut at) = (*mask, len);
+        let mut at = len;
         len += mask.count_ones() as usize;
         loop {
             for row in &mut rows[at..][..LISTED] {
-                *row = first + block * BLOCK as u32 + mask.trailing_zeros();
+                *row = first + mask.trailing_zeros();
                 mask &= mask.wrapping_sub(1);
             }
             at += LISTED;
@@ -191,20 +208,27 @@ pub(super) fn list_rows(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
                 break;
             }
         }
+    };
+    let (pairs, last) = masks.as_chunks::<2>();
+    for (pair, &[low, high]) in (0_u32..).zip(pairs) {
+        take(first + pair * 2 * BLOCK as u32, u64::from(low) | u64::from(high) << 32);
+    }
+    for &mask in last {
+        take(first + (pairs.len() * 2 * BLOCK) as u32, mask.into());
     }
     len
 }
 
-/// The nibble of `row` (of the block) in the 16 bytes of a sub-space.
-pub(crate) fn nibble(bytes: &[u8], row: usize) -> u8 {
-    let byte = bytes[row % NIBBLES];
-    if row < NIBBLES { byte & 15 } else { byte >> 4 }
+/// The nibble of `row` (of the block) in the `W` bytes of a sub-space.
+pub(crate) fn nibble<const W: usize>(bytes: &[u8; W], row: usize) -> u8 {
+    let byte = bytes[row % W];
+    if row < W { byte & 15 } else { byte >> 4 }
 }
 
 mod scalar {
     use std::ops::RangeInclusive;
 
-    use super::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, nibble};
+    use super::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, WIDE, nibble};
 
     pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
         for (block, mask) in plane.chunks_exact(sieve.entries.len()).zip(masks) {
@@ -220,10 +244,28 @@ mod scalar {
 
     fn sums_of_block(block: &[u8], entries: &[u8]) -> [u8; BLOCK] {
         std::array::from_fn(|row| {
-            let sub_spaces = block.chunks_exact(NIBBLES).zip(entries.chunks_exact(NIBBLES));
+            let sub_spaces = block.as_chunks::<NIBBLES>().0.iter();
+            let sub_spaces = sub_spaces.zip(entries.chunks_exact(NIBBLES));
             let entries = sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
             entries.fold(0, u8::saturating_add)
         })
+    }
+
+    pub(super) fn screen_wide(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
+        let block_bytes = sieve.entries.len() / NIBBLES * WIDE;
+        for (block, masks) in plane.chunks_exact(block_bytes).zip(masks.chunks_exact_mut(2)) {
+            let passes = |row: usize| {
+                let sub_spaces = block.as_chunks::<WIDE>().0.iter();
+                let sub_spaces = sub_spaces.zip(sieve.entries.chunks_exact(NIBBLES));
+                let entries =
+                    sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
+                entries.fold(0, u8::saturating_add) <= sieve.bound
+            };
+            for (half, mask) in masks.iter_mut().enumerate() {
+                let bit = |row: usize| u64::from(passes(half * WIDE + row)) << row;
+                *mask = (0..WIDE).fold(0, |mask, row| mask | bit(row));
+            }
+        }
     }
 
     pub(super) fn between(sums: &[[u8; BLOCK]], range: &RangeInclusive<u8>, masks: &mut [u32]) {
@@ -309,12 +351,11 @@ mod tests {
                     });
                     for kernels in Kernels::available() {
                         let what = format!("{kernels:?} m {m} blocks {blocks} bound {bound}");
-                        let mut masks = vec![0; blocks];
-                        kernels.screen(&plane, sieves[0], &mut masks);
-                        assert_eq!(masks, wanted[0], "{what}");
-                        let (mut first, mut second) = (vec![0; blocks], vec![0; blocks]);
-                        kernels.screen_two(&plane, sieves, [&mut first, &mut second]);
-                        assert_eq!([first, second], wanted, "{what}");
+                        let mut found = [0, 1].map(|_| vec![0; blocks]);
+                        kernels.screen(&plane, [sieves[0]], [&mut found[0]]);
+                        assert_eq!(found[0], wanted[0], "{what}");
+                        kernels.screen(&plane, sieves, found.each_mut().map(|m| &mut m[..]));
+                        assert_eq!(found, wanted, "{what}");
                         let (mut sums, mut wanted) = (Vec::new(), Vec::new());
                         kernels.add_up(&plane, sieves[0].entries, &mut sums);
                         scalar::add_up(&plane, sieves[0].entries, &mut wanted);
@@ -367,6 +408,34 @@ mod tests {
                         let mut masks = vec![0; blocks];
                         kernels.screen_columns(&columns, sieve, &mut masks);
                         assert_eq!(masks, wanted, "{kernels:?} m {m} blocks {blocks}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_masks_of_the_scalar_wide_plane() {
+        let mut random = LegacyRandom::new(7);
+        for (m, blocks) in SHAPES {
+            let plane = bytes(&mut random, blocks * m * WIDE, 255);
+            for most in [0, 510 / m as u64, 255] {
+                let tables = [0, 1].map(|_| bytes(&mut random, m * NIBBLES, most.min(255)));
+                for bound in [0, 127, 254, 255] {
+                    let sieves =
+                        [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
+                    let wanted = sieves.map(|sieve| {
+                        let mut masks = vec![0; 2 * blocks];
+                        scalar::screen_wide(&plane, sieve, &mut masks);
+                        masks
+                    });
+                    for kernels in Kernels::available() {
+                        let what = format!("{kernels:?} m {m} blocks {blocks} bound {bound}");
+                        let mut found = [0, 1].map(|_| vec![0; 2 * blocks]);
+                        kernels.screen_wide(&plane, [sieves[0]], [&mut found[0]]);
+                        assert_eq!(found[0], wanted[0], "{what}");
+                        kernels.screen_wide(&plane, sieves, found.each_mut().map(|m| &mut m[..]));
+                        assert_eq!(found, wanted, "{what}");
                     }
                 }
             }

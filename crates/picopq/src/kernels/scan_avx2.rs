@@ -31,20 +31,20 @@ const LINE: usize = 64;
 /// side by side, in an order that the processor does not foresee.
 pub(super) const AHEAD: usize = 16384;
 
-pub(super) fn screen(_proof: Kernels, plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
-    // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
-    // `Kernels::of` alone, which checks it.
-    unsafe { screen_plane::<1, PASS>(plane, [sieve], &mut [masks]) }
-}
-
-pub(super) fn screen_two(
+pub(super) fn screen<const Q: usize>(
     _proof: Kernels,
     plane: &[u8],
-    sieves: [Sieve<'_>; 2],
-    mut masks: [&mut [u32]; 2],
+    sieves: [Sieve<'_>; Q],
+    mut masks: [&mut [u32]; Q],
 ) {
-    // SAFETY: as in `screen`.
-    unsafe { screen_plane::<2, 2>(plane, sieves, &mut masks) }
+    // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
+    // `Kernels::of` alone, which checks it.
+    unsafe {
+        match Q {
+            1 => screen_plane::<Q, PASS>(plane, sieves, &mut masks),
+            _ => screen_plane::<Q, 2>(plane, sieves, &mut masks),
+        }
+    }
 }
 
 /// `B` blocks a pass, and one a pass at the end.
