@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 EVERYONE = (("picopq", 1), ("nanopq", 1), ("faiss", 1))
 PICOPQ_FAISS = (("picopq", 1), ("faiss", 1))
-SCALING = (("picopq", 2), ("picopq", 1), ("faiss", 2), ("faiss", 1))
+SCALING = (("picopq", 2), ("picopq", 1))
 FOUR_BIT = (("picopq", 1), ("fastscan", 1), ("scann", 1))  # at the same bytes a vector
 ADDING = (("picopq", 1), ("encoding", 1), ("faiss", 1))
 HOLDING = (("picopq", 1), ("faiss", 1), ("fastscan", 1))
@@ -118,7 +118,7 @@ CASES = [
     Case("index", "sift", 32, FULL, 0, "the same", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
     Case("index", "sift", 64, FULL, 0, "the same", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
     Case("index", "sift", 16, FULL, 0, "what a second thread brings to one query", **SINGLE, **TWO),
-    Case("index", "sift", 32, FULL, 0, "the same, 4-bit codes", ks=16, contestants=SCALING[:2], tag="two-threads", **SINGLE),
+    Case("index", "sift", 32, FULL, 0, "the same, 4-bit codes", ks=16, **SINGLE, **TWO),
     Case("add", "sift", 16, FULL, QUICK, "an index filled with vectors, against encoding alone", contestants=ADDING),
     Case("hold", "sift", 16, FULL, 0, "bytes an index holds for a code, 8-bit", contestants=HOLDING[:2]),
     Case("hold", "sift", 32, FULL, 0, "the same, 4-bit", ks=16, contestants=HOLDING),

@@ -121,7 +121,7 @@ fn screen_wide_blocks<const Q: usize, const B: usize>(
     assert!(sieves.iter().all(|sieve| sieve.entries.len() == m * NIBBLES));
     let mut sums = [[[_mm512_setzero_si512(); 2]; B]; Q];
     for at in 0..m {
-        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + at * B * WIDE);
+        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(4 * blocks.len()) + at * B * WIDE);
         // To the second cache, as the first holds the tables.
         prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * WIDE));
         let mut tables = [_mm512_setzero_si512(); Q];
