@@ -60,7 +60,7 @@ impl Kernels {
                 each.for_each(|(sieve, masks)| scalar::screen(plane, sieve, masks));
             }
             #[cfg(target_arch = "x86_64")]
-            // Processors that run 512-bit shuffles in two halves gain nothing from them.
+            // Processors that run 512-bit shuffles in two halves gain little from them.
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::screen(self, plane, sieves, masks);
             }
