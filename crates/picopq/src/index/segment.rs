@@ -158,7 +158,7 @@ impl Segment {
         let codes = rows.start * self.m..rows.end * self.m;
         match &self.stored {
             Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
-                scan.run(&self.unpack(rows)?, distances)
+                scan.run(&self.unpack(rows)?, distances);
             }
             Stored::Grouped { codes: all, .. } => scan.run(&all[codes], distances),
             Stored::Words(all) => scan.run(&all[codes], distances),
