@@ -118,8 +118,8 @@ fn screen_blocks<const Q: usize>(
             return kernels.screen(plane, sieves, masks.map(|masks| &mut masks[..blocks]));
         }
         Screened::Wide(plane) => {
-            let pairs = 2 * blocks.div_ceil(WIDEST);
-            kernels.screen_wide(plane, sieves, wide.each_mut().map(|wide| &mut wide[..pairs]));
+            let count = 2 * blocks.div_ceil(WIDEST);
+            kernels.screen_wide(plane, sieves, wide.each_mut().map(|wide| &mut wide[..count]));
         }
         Screened::Columns(columns) => {
             for (sieve, wide) in sieves.into_iter().zip(&mut wide) {
@@ -128,8 +128,8 @@ fn screen_blocks<const Q: usize>(
         }
     }
     for (masks, wide) in masks.into_iter().zip(wide) {
-        for (masks, wide) in masks.as_chunks_mut().0.iter_mut().zip(wide) {
-            *masks = [wide as u32, (wide >> 32) as u32];
+        for (halves, mask) in masks.as_chunks_mut().0.iter_mut().zip(wide) {
+            *halves = [mask as u32, (mask >> 32) as u32];
         }
     }
 }

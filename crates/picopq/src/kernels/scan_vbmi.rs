@@ -121,8 +121,8 @@ fn screen_wide_blocks<const Q: usize, const B: usize>(
     assert!(sieves.iter().all(|sieve| sieve.entries.len() == m * NIBBLES));
     let mut sums = [[[_mm512_setzero_si512(); 2]; B]; Q];
     for at in 0..m {
+        // Four passes ahead, where they are long; to the second cache, as the first holds the tables.
         let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(4 * blocks.len()) + at * B * WIDE);
-        // To the second cache, as the first holds the tables.
         prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * WIDE));
         let mut tables = [_mm512_setzero_si512(); Q];
         for q in 0..Q {
