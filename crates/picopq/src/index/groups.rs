@@ -10,11 +10,10 @@ use crate::pq::Codebook;
 use crate::random::LegacyRandom;
 use crate::threads::{self, Task};
 
-/// Starts of the grouping of a sub-space, of which the best is kept, and steps from each.
-const STARTS: u32 = 3;
-const STEPS: usize = 12;
+/// How often every codeword is looked at, at most, for a group that suits it better.
+const ROUNDS: usize = 8;
 /// Neighbours that tell how close codewords lie to each other.
-const NEIGHBOURS: usize = 4;
+const NEIGHBOURS: usize = 3;
 
 pub(crate) struct Groups {
     of: Vec<[u8; BYTE]>, // (m,): the group of each code
@@ -58,77 +57,106 @@ impl Groups {
     }
 }
 
-/// Writes the group of each codeword, shape `(ks, ds)`: weighted k-means into 16. Codewords that
-/// lie close together stand for the dense parts of the data, where most codes and queries are, so
-/// a codeword weighs the inverse square of its distance to those around it.
+/// Writes the group of each codeword, shape `(ks, ds)`.
+///
+/// A query at codeword q takes a codeword c for as near as the nearest of its group: what it sees of
+/// all, in kind of the tail that a limit leaves, is
+///
+/// ```text
+/// sum over c of weight(c) * max over c' in the group of c of exp(-|q - c'|^2 / mean)
+/// ```
+///
+/// Summed over all q, that is made small: codewords move, one at a time, to the group where it is
+/// least. Those that lie close together stand for the dense parts of the data and are met more
+/// often, so a codeword weighs the inverse of its distance to those around it.
 fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
     let rows: Vec<&[f32]> = codewords.chunks_exact(ds).collect();
-    let weights: Vec<f64> = rows
-        .iter()
-        .map(|row| {
-            let mut around: Vec<f64> = rows.iter().map(|other| squared(row, other)).collect();
-            let (near, _, _) = around.select_nth_unstable_by(NEIGHBOURS, f64::total_cmp);
-            1.0 / near.iter().sum::<f64>().max(f64::MIN_POSITIVE)
-        })
-        .collect();
-    let mut least = f64::INFINITY;
-    for seed in 0..STARTS {
-        let mut centres = start(&rows, &weights, seed);
-        let mut labels = [0_u8; BYTE];
-        let mut error = 0.0;
-        for _ in 0..STEPS {
-            error = 0.0;
-            for ((row, label), weight) in rows.iter().zip(&mut labels).zip(&weights) {
-                let (nearest, distance) = nearest(row, &centres);
-                *label = nearest as u8;
-                error += weight * distance;
-            }
-            for (group, centre) in centres.iter_mut().enumerate() {
-                let members = labels.iter().zip(&rows).zip(&weights);
-                let members = members.filter(|((label, _), _)| usize::from(**label) == group);
-                let (mut sum, mut total) = (vec![0.0; ds], 0.0);
-                for ((_, row), weight) in members {
-                    sum.iter_mut().zip(*row).for_each(|(sum, &x)| *sum += weight * f64::from(x));
-                    total += weight;
+    let distances: Vec<Vec<f64>> =
+        rows.iter().map(|a| rows.iter().map(|b| squared(a, b)).collect()).collect();
+    let mean = distances.iter().flatten().sum::<f64>() / (rows.len() * rows.len()) as f64;
+    let mean = mean.max(f64::MIN_POSITIVE);
+    let weight = |distances: &Vec<f64>| {
+        let mut around = distances.clone();
+        around.select_nth_unstable_by(NEIGHBOURS, f64::total_cmp);
+        let around: f64 = around[..=NEIGHBOURS].iter().sum();
+        // Of codewords that coincide, no weight would be too much.
+        (mean / around.max(1e-6 * mean)).sqrt() as f32
+    };
+    let weights: Vec<f32> = distances.iter().map(weight).collect();
+    // The matrix is symmetric: a row has what each query sees of one codeword.
+    let nearness = |distance: &f64| (-distance / mean).exp() as f32;
+    let seen: Vec<Vec<f32>> =
+        distances.iter().map(|row| row.iter().map(nearness).collect()).collect();
+
+    start(&distances, groups);
+    let mut seen_of_groups = vec![[0.0; NIBBLES]; rows.len()]; // (queries, groups)
+    let mut weight_of_groups = [0.0; NIBBLES];
+    for ((seen, weight), &group) in seen.iter().zip(&weights).zip(&*groups) {
+        let group = usize::from(group);
+        weight_of_groups[group] += weight;
+        raise(&mut seen_of_groups, group, seen);
+    }
+    for _ in 0..ROUNDS {
+        let mut moved = false;
+        for c in 0..rows.len() {
+            let from = usize::from(groups[c]);
+            // Its group without it.
+            seen_of_groups.iter_mut().for_each(|seen| seen[from] = 0.0);
+            for (other, seen) in seen.iter().enumerate() {
+                if other != c && usize::from(groups[other]) == from {
+                    raise(&mut seen_of_groups, from, seen);
                 }
-                if total > 0.0 && total.is_finite() {
-                    centre.iter_mut().zip(sum).for_each(|(c, sum)| *c = (sum / total) as f32);
+            }
+            weight_of_groups[from] -= weights[c];
+            let (mut with, mut without) = ([0.0; NIBBLES], [0.0; NIBBLES]);
+            for (of_groups, &seen) in seen_of_groups.iter().zip(&seen[c]) {
+                for group in 0..NIBBLES {
+                    with[group] += of_groups[group].max(seen);
+                    without[group] += of_groups[group];
                 }
             }
+            let more = |group: usize| {
+                let before = weight_of_groups[group];
+                (before + weights[c]) * with[group] - before * without[group]
+            };
+            let to = (0..NIBBLES).fold(from, |to, next| if more(next) < more(to) { next } else { to });
+            groups[c] = to as u8;
+            weight_of_groups[to] += weights[c];
+            raise(&mut seen_of_groups, to, &seen[c]);
+            moved |= to != from;
         }
-        if error < least || seed == 0 {
-            (least, *groups) = (error, labels);
+        if !moved {
+            break;
         }
     }
 }
 
-/// Sixteen codewords, drawn one after another with the weighted squared distance to those before
-/// (Arthur & Vassilvitskii 2007).
-fn start(rows: &[&[f32]], weights: &[f64], seed: u32) -> Vec<Vec<f32>> {
-    let mut random = LegacyRandom::new(seed);
-    let mut centres = vec![rows[random.up_to(rows.len() as u64 - 1) as usize].to_vec()];
-    while centres.len() < NIBBLES {
-        let shares: Vec<f64> = rows
-            .iter()
-            .zip(weights)
-            .map(|(row, weight)| weight * nearest(row, &centres).1)
-            .collect();
-        let mut rest = random.uniform() * shares.iter().sum::<f64>();
-        let drawn = shares.iter().position(|share| {
+/// A group is seen at least as its codeword is.
+fn raise(seen_of_groups: &mut [[f32; NIBBLES]], group: usize, seen: &[f32]) {
+    for (of_groups, &seen) in seen_of_groups.iter_mut().zip(seen) {
+        of_groups[group] = of_groups[group].max(seen);
+    }
+}
+
+/// Sixteen codewords, drawn one after another by the squared distance to those before (Arthur &
+/// Vassilvitskii 2007); every codeword begins in the group of the nearest.
+fn start(distances: &[Vec<f64>], groups: &mut [u8; BYTE]) {
+    let mut random = LegacyRandom::new(0);
+    let mut drawn = random.up_to(distances.len() as u64 - 1) as usize;
+    let mut nearest = distances[drawn].clone();
+    for group in 1..NIBBLES as u8 {
+        let mut rest = random.uniform() * nearest.iter().sum::<f64>();
+        let next = nearest.iter().position(|share| {
             rest -= share;
             rest < 0.0
         });
-        centres.push(rows[drawn.unwrap_or(0)].to_vec());
+        drawn = next.unwrap_or(0);
+        for ((nearest, &distance), of) in nearest.iter_mut().zip(&distances[drawn]).zip(&mut *groups) {
+            if distance < *nearest {
+                (*nearest, *of) = (distance, group);
+            }
+        }
     }
-    centres
-}
-
-/// The nearest centre, ties to the lowest, and its squared distance.
-fn nearest(row: &[f32], centres: &[Vec<f32>]) -> (usize, f64) {
-    let distances = centres.iter().map(|centre| squared(row, centre));
-    distances
-        .enumerate()
-        .fold((0, f64::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
 }
 
 fn squared(a: &[f32], b: &[f32]) -> f64 {

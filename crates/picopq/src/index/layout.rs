@@ -1,6 +1,7 @@
 //! How codes lie in memory, and the tables that their screen reads.
 
 use super::groups::Groups;
+use super::memory::Memory;
 use crate::error::{Result, filled, size};
 use crate::kernels::{BYTE, COLUMNS, Kernels, NIBBLES, nibble};
 use crate::pq::Codebook;
@@ -70,10 +71,10 @@ pub(crate) fn plane<const W: usize>(
     codes: &[u8],
     m: usize,
     nibble: impl Fn(usize, u8) -> u8,
-) -> Result<Vec<u8>> {
+) -> Result<Memory> {
     let what = "the plane of nibbles";
     let blocks = (codes.len() / m).div_ceil(2 * W);
-    let mut plane = filled(size(&[blocks, m, W], what)?, 0, what)?;
+    let mut plane = Memory::zeroed(size(&[blocks, m, W], what)?, what)?;
     for (codes, block) in codes.chunks(2 * W * m).zip(plane.chunks_exact_mut(m * W)) {
         for (row, codes) in codes.chunks_exact(m).enumerate() {
             let (byte, shift) = (row % W, row / W * 4);
@@ -86,10 +87,10 @@ pub(crate) fn plane<const W: usize>(
 }
 
 /// The columns (blocks, m, 64) of the codes (n, m); the last block is filled up with zeros.
-pub(crate) fn columns(codes: &[u8], m: usize) -> Result<Vec<u8>> {
+pub(crate) fn columns(codes: &[u8], m: usize) -> Result<Memory> {
     let what = "the columns of codes";
     let blocks = (codes.len() / m).div_ceil(COLUMNS);
-    let mut columns = filled(size(&[blocks, m, COLUMNS], what)?, 0, what)?;
+    let mut columns = Memory::zeroed(size(&[blocks, m, COLUMNS], what)?, what)?;
     for (codes, block) in codes.chunks(COLUMNS * m).zip(columns.chunks_exact_mut(m * COLUMNS)) {
         for (row, codes) in codes.chunks_exact(m).enumerate() {
             for (column, &code) in block.chunks_exact_mut(COLUMNS).zip(codes) {

@@ -17,6 +17,7 @@ mod filter;
 mod groups;
 mod interleaved;
 mod layout;
+mod memory;
 mod ordered;
 mod plain;
 mod rerank;

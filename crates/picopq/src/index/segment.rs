@@ -1,10 +1,11 @@
-//! At most 65,536 stored rows: codes in their layout, ids. A segment never changes; the
+//! At most 262,144 stored rows: codes in their layout, ids. A segment never changes; the
 //! index replaces it.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::layout::{Layout, columns, plane, row_of_columns, row_of_plane};
+use super::memory::Memory;
 use crate::codes::{Code, CodeData, Codes};
 use crate::error::{Result, copied, with_capacity};
 use crate::kernels::{BLOCK, COLUMNS, NIBBLES, WIDE};
@@ -15,7 +16,7 @@ use crate::table::Scan;
 pub(crate) const WIDEST: usize = 2 * WIDE / BLOCK;
 
 /// Rows of a full segment.
-pub(crate) const SEGMENT_ROWS: usize = 1 << 16;
+pub(crate) const SEGMENT_ROWS: usize = 1 << 18;
 
 pub(crate) struct Segment {
     stored: Stored,
@@ -26,10 +27,10 @@ pub(crate) struct Segment {
 
 /// Codes as [`Layout`] says; rows have the shape `(len, m)`.
 enum Stored {
-    Nibbles(Vec<u8>),
-    Wide(Vec<u8>),
-    Grouped { codes: Vec<u8>, plane: Vec<u8> },
-    Columns(Vec<u8>),
+    Nibbles(Memory),
+    Wide(Memory),
+    Grouped { codes: Memory, plane: Memory },
+    Columns(Memory),
     Words(Vec<u16>),
     Longs(Vec<u32>),
 }
@@ -75,7 +76,7 @@ impl Segment {
                     Layout::Wide => Stored::Wide(plane::<WIDE>(&codes, m, |_, code| code)?),
                     Layout::Grouped(groups) => {
                         let plane = plane::<NIBBLES>(&codes, m, |m, code| groups.of(m, code))?;
-                        Stored::Grouped { codes: owned(codes)?, plane }
+                        Stored::Grouped { codes: Memory::of(&codes, "the codes")?, plane }
                     }
                     Layout::Columns => Stored::Columns(columns(&codes, m)?),
                     Layout::Rows => unreachable!("codes of a byte have a screen"),
@@ -188,9 +189,9 @@ impl Segment {
     pub(crate) fn memory(&self) -> usize {
         let codes = match &self.stored {
             Stored::Nibbles(bytes) | Stored::Wide(bytes) | Stored::Columns(bytes) => {
-                bytes.capacity()
+                bytes.len()
             }
-            Stored::Grouped { codes, plane } => codes.capacity() + plane.capacity(),
+            Stored::Grouped { codes, plane } => codes.len() + plane.len(),
             Stored::Words(codes) => codes.capacity() * size_of::<u16>(),
             Stored::Longs(codes) => codes.capacity() * size_of::<u32>(),
         };

@@ -29,7 +29,7 @@ const PASS: usize = 4;
 const LINE: usize = 64;
 /// How far ahead of the blocks in work codes are fetched, at least: the blocks of a pass are read
 /// side by side, in an order that the processor does not foresee.
-pub(super) const AHEAD: usize = 16384;
+pub(super) const AHEAD: usize = 8192;
 
 pub(super) fn screen<const Q: usize>(
     _proof: Kernels,
@@ -146,7 +146,7 @@ fn sums_of_blocks<const Q: usize, const B: usize>(
     for at in (0..whole).step_by(PAIR) {
         let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + B * at);
         // To the second cache, as the first holds the tables.
-        prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * PAIR));
+        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(B * PAIR));
         let mut bytes = [_mm256_setzero_si256(); B];
         for b in 0..B {
             // SAFETY: 32 bytes are readable, because `at + 32 <= block_bytes`, and the assertion

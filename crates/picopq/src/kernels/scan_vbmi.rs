@@ -54,7 +54,7 @@ fn screen_blocks<const B: usize>(
         let (high_a, high_b) = (load(&table[2 * BYTES..]), load(&table[3 * BYTES..]));
         let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + m * B * BYTES);
         // To the second cache, as the first holds the tables.
-        prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * BYTES));
+        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(B * BYTES));
         for b in 0..B {
             let codes = load(&blocks[b * block_bytes + m * COLUMNS..]);
             let low = _mm512_permutex2var_epi8(low_a, codes, low_b);
@@ -122,8 +122,8 @@ fn screen_wide_blocks<const Q: usize, const B: usize>(
     let mut sums = [[[_mm512_setzero_si512(); 2]; B]; Q];
     for at in 0..m {
         // Four passes ahead, where they are long; to the second cache, as the first holds the tables.
-        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(4 * blocks.len()) + at * B * WIDE);
-        prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(B * WIDE));
+        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + at * B * WIDE);
+        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(B * WIDE));
         let mut tables = [_mm512_setzero_si512(); Q];
         for q in 0..Q {
             // SAFETY: 16 bytes are readable, because of the assertion above.

@@ -1,0 +1,74 @@
+//! Memory for codes, in large pages where the system has them.
+//!
+//! A scan reads codes from end to end and rows here and there. A processor that finds an address for
+//! each 4 KiB waits for many of those; a page of 2 MiB needs one.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::error::{Result, filled};
+
+/// Bytes that stay where they are.
+pub(crate) enum Memory {
+    Plain(Vec<u8>),
+    #[cfg(target_os = "linux")]
+    Pages {
+        map: memmap2::MmapMut,
+        bytes: std::ops::Range<usize>,
+    },
+}
+
+impl Memory {
+    /// `len` zeros.
+    pub(crate) fn zeroed(len: usize, what: &'static str) -> Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(pages) = Self::pages(len) {
+            return Ok(pages);
+        }
+        Ok(Self::Plain(filled(len, 0, what)?))
+    }
+
+    /// A copy.
+    pub(crate) fn of(bytes: &[u8], what: &'static str) -> Result<Self> {
+        let mut memory = Self::zeroed(bytes.len(), what)?;
+        memory.copy_from_slice(bytes);
+        Ok(memory)
+    }
+
+    /// `None` where a page would not be filled, or the system has no room.
+    #[cfg(target_os = "linux")]
+    fn pages(len: usize) -> Option<Self> {
+        const PAGE: usize = 1 << 21;
+        if len < PAGE {
+            return None;
+        }
+        // Pages lie at multiples of their length. Room before and behind is never touched.
+        let map = memmap2::MmapMut::map_anon(len.checked_add(PAGE)?).ok()?;
+        let first = map.as_ptr().align_offset(PAGE);
+        let bytes = first..first.checked_add(len).filter(|&end| end <= map.len())?;
+        // Where there are no large pages, small ones serve.
+        let _ = map.advise_range(memmap2::Advice::HugePage, first, len / PAGE * PAGE);
+        Some(Self::Pages { map, bytes })
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            #[cfg(target_os = "linux")]
+            Self::Pages { map, bytes } => &map[bytes.clone()],
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            #[cfg(target_os = "linux")]
+            Self::Pages { map, bytes } => &mut map[bytes.clone()],
+        }
+    }
+}
