@@ -119,7 +119,8 @@ fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
                 let before = weight_of_groups[group];
                 (before + weights[c]) * with[group] - before * without[group]
             };
-            let to = (0..NIBBLES).fold(from, |to, next| if more(next) < more(to) { next } else { to });
+            let to =
+                (0..NIBBLES).fold(from, |to, next| if more(next) < more(to) { next } else { to });
             groups[c] = to as u8;
             weight_of_groups[to] += weights[c];
             raise(&mut seen_of_groups, to, &seen[c]);
@@ -151,7 +152,9 @@ fn start(distances: &[Vec<f64>], groups: &mut [u8; BYTE]) {
             rest < 0.0
         });
         drawn = next.unwrap_or(0);
-        for ((nearest, &distance), of) in nearest.iter_mut().zip(&distances[drawn]).zip(&mut *groups) {
+        for ((nearest, &distance), of) in
+            nearest.iter_mut().zip(&distances[drawn]).zip(&mut *groups)
+        {
             if distance < *nearest {
                 (*nearest, *of) = (distance, group);
             }

@@ -3,15 +3,13 @@
 use super::groups::Groups;
 use super::memory::Memory;
 use crate::error::{Result, filled, size};
-use crate::kernels::{BYTE, COLUMNS, Kernels, NIBBLES, nibble};
+use crate::kernels::{BYTE, COLUMNS, Kernels, NIBBLES, PLANE, nibble};
 use crate::pq::Codebook;
 
 /// The layout of all codes of an index.
 pub(crate) enum Layout {
     /// At most 16 codewords: a plane of nibbles, two codes a byte.
     Nibbles,
-    /// The same for registers of 64 entries: a wide plane.
-    Wide,
     /// At most 256, for registers of 16 entries: rows, and beside them the plane of their groups.
     Grouped(Groups),
     /// At most 256, for registers of 256 entries: columns.
@@ -25,7 +23,7 @@ impl Layout {
     pub(crate) fn new(book: Codebook<'_>, kernels: Kernels) -> Result<Self> {
         let ks = book.ks();
         Ok(if ks <= NIBBLES {
-            if kernels.has_wide_tables() { Self::Wide } else { Self::Nibbles }
+            Self::Nibbles
         } else if ks > BYTE {
             Self::Rows
         } else if kernels.has_wide_tables() {
@@ -39,7 +37,7 @@ impl Layout {
     /// `keys` has the shape `(m, ks)`.
     pub(crate) fn screened(&self, keys: &[f32], ks: usize) -> Result<Option<(Vec<f32>, usize)>> {
         Ok(match self {
-            Self::Nibbles | Self::Wide => Some((widened(keys, ks, NIBBLES)?, NIBBLES)),
+            Self::Nibbles => Some((widened(keys, ks, NIBBLES)?, NIBBLES)),
             Self::Grouped(groups) => Some((groups.minima(keys)?, NIBBLES)),
             Self::Columns => Some((widened(keys, ks, BYTE)?, BYTE)),
             Self::Rows => None,
@@ -50,7 +48,7 @@ impl Layout {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Grouped(groups) => groups.bytes(),
-            Self::Nibbles | Self::Wide | Self::Columns | Self::Rows => 0,
+            Self::Nibbles | Self::Columns | Self::Rows => 0,
         }
     }
 }
@@ -65,20 +63,17 @@ fn widened(keys: &[f32], ks: usize, width: usize) -> Result<Vec<f32>> {
     Ok(wide)
 }
 
-/// The plane (blocks, m, W) of the nibbles that stand for the codes (n, m); the last block is
+/// The plane (blocks, m, 64) of the nibbles that stand for the codes (n, m); the last block is
 /// filled up with zeros.
-pub(crate) fn plane<const W: usize>(
-    codes: &[u8],
-    m: usize,
-    nibble: impl Fn(usize, u8) -> u8,
-) -> Result<Memory> {
+pub(crate) fn plane(codes: &[u8], m: usize, nibble: impl Fn(usize, u8) -> u8) -> Result<Memory> {
     let what = "the plane of nibbles";
-    let blocks = (codes.len() / m).div_ceil(2 * W);
-    let mut plane = Memory::zeroed(size(&[blocks, m, W], what)?, what)?;
-    for (codes, block) in codes.chunks(2 * W * m).zip(plane.chunks_exact_mut(m * W)) {
+    let blocks = (codes.len() / m).div_ceil(2 * PLANE);
+    let mut plane = Memory::zeroed(size(&[blocks, m, PLANE], what)?, what)?;
+    for (codes, block) in codes.chunks(2 * PLANE * m).zip(plane.chunks_exact_mut(m * PLANE)) {
         for (row, codes) in codes.chunks_exact(m).enumerate() {
-            let (byte, shift) = (row % W, row / W * 4);
-            for (sub_space, (bytes, &code)) in block.chunks_exact_mut(W).zip(codes).enumerate() {
+            let (byte, shift) = (row % PLANE, row / PLANE * 4);
+            let sub_spaces = block.chunks_exact_mut(PLANE).zip(codes).enumerate();
+            for (sub_space, (bytes, &code)) in sub_spaces {
                 bytes[byte] |= nibble(sub_space, code) << shift;
             }
         }
@@ -101,14 +96,10 @@ pub(crate) fn columns(codes: &[u8], m: usize) -> Result<Memory> {
     Ok(columns)
 }
 
-/// The codes of a row of a plane of codes, whose blocks take `W` bytes for each sub-space.
-pub(crate) fn row_of_plane<const W: usize>(
-    plane: &[u8],
-    m: usize,
-    row: usize,
-) -> impl Iterator<Item = u8> {
-    let block = &plane.as_chunks::<W>().0[row / (2 * W) * m..][..m];
-    block.iter().map(move |bytes| nibble(bytes, row % (2 * W)))
+/// The codes of a row of a plane of codes.
+pub(crate) fn row_of_plane(plane: &[u8], m: usize, row: usize) -> impl Iterator<Item = u8> {
+    let block = &plane.as_chunks::<PLANE>().0[row / (2 * PLANE) * m..][..m];
+    block.iter().map(move |bytes| nibble(bytes, row % (2 * PLANE)))
 }
 
 /// The codes of a row of columns.

@@ -13,7 +13,7 @@
 use super::View;
 use super::plain::Seeker;
 use super::screen::{self, Screen};
-use super::segment::SEGMENT_ROWS;
+use super::segment::{SEGMENT_ROWS, WIDEST};
 use crate::best::Collect;
 use crate::error::{Result, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
@@ -64,8 +64,8 @@ pub(crate) fn scan<C: Collect>(
     }
     for views in views.chunks(SPAN) {
         let bound = screen.aim(seeker.limit());
-        let blocks = views.iter().map(|view| view.blocks.len()).sum();
-        let mut sums = with_capacity(blocks, "the sums of the rows")?;
+        let blocks: usize = views.iter().map(|view| view.blocks.len()).sum();
+        let mut sums = with_capacity(blocks + WIDEST, "the sums of the rows")?;
         for view in views.iter().filter(|_| bound.is_some()) {
             task.check()?;
             screen.add_up(view, &mut sums, kernels);

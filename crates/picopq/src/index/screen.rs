@@ -14,10 +14,10 @@ use std::ops::{Range, RangeInclusive};
 use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::{CHUNK_BLOCKS, Seeker};
-use super::segment::{Screened, WIDEST};
+use super::segment::Screened;
 use crate::best::Collect;
 use crate::error::{Result, filled, reserve};
-use crate::kernels::{BLOCK, Kernels, LISTED, Sieve};
+use crate::kernels::{BLOCK, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve};
 use crate::threads::Task;
 
 /// With more than one row in so many left, measuring all in turn is faster than those.
@@ -77,7 +77,10 @@ impl Screen {
         let Some(Screened::Plane(plane)) = view.segment.screened(view.blocks.clone()) else {
             unreachable!("sums are made of planes");
         };
+        let len = sums.len() + view.blocks.len();
         kernels.add_up(plane, &self.entries, sums);
+        // The last block may have rows beyond the segment.
+        sums.truncate(len);
     }
 
     /// Measures the view's rows whose sums are in the range, unless the limit excludes them.
@@ -112,24 +115,17 @@ fn screen_blocks<const Q: usize>(
     blocks: usize,
     kernels: Kernels,
 ) {
-    let mut wide = [[0; CHUNK_BLOCKS / 2]; Q];
     match codes {
         Screened::Plane(plane) => {
-            return kernels.screen(plane, sieves, masks.map(|masks| &mut masks[..blocks]));
-        }
-        Screened::Wide(plane) => {
-            let count = 2 * blocks.div_ceil(WIDEST);
-            kernels.screen_wide(plane, sieves, wide.each_mut().map(|wide| &mut wide[..count]));
+            let blocks = blocks.div_ceil(PLANE_MASKS);
+            let masks = masks.map(|masks| &mut masks.as_chunks_mut().0[..blocks]);
+            kernels.screen(plane, sieves, masks);
         }
         Screened::Columns(columns) => {
-            for (sieve, wide) in sieves.into_iter().zip(&mut wide) {
-                kernels.screen_columns(columns, sieve, &mut wide[..blocks.div_ceil(2)]);
+            let blocks = blocks.div_ceil(COLUMNS_MASKS);
+            for (sieve, masks) in sieves.into_iter().zip(masks) {
+                kernels.screen_columns(columns, sieve, &mut masks.as_chunks_mut().0[..blocks]);
             }
-        }
-    }
-    for (masks, wide) in masks.into_iter().zip(wide) {
-        for (halves, mask) in masks.as_chunks_mut().0.iter_mut().zip(wide) {
-            *halves = [mask as u32, (mask >> 32) as u32];
         }
     }
 }

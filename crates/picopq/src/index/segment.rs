@@ -8,12 +8,12 @@ use super::layout::{Layout, columns, plane, row_of_columns, row_of_plane};
 use super::memory::Memory;
 use crate::codes::{Code, CodeData, Codes};
 use crate::error::{Result, copied, with_capacity};
-use crate::kernels::{BLOCK, COLUMNS, NIBBLES, WIDE};
+use crate::kernels::{BLOCK, COLUMNS, COLUMNS_MASKS, PLANE, PLANE_MASKS};
 use crate::table::Scan;
 
-/// Blocks of 32 rows in the widest block that a screen reads; a part of a segment begins with a
-/// multiple.
-pub(crate) const WIDEST: usize = 2 * WIDE / BLOCK;
+/// A part of a segment begins with a multiple of so many blocks of 32 rows: no screen reads more at
+/// once.
+pub(crate) const WIDEST: usize = PLANE_MASKS;
 
 /// Rows of a full segment.
 pub(crate) const SEGMENT_ROWS: usize = 1 << 18;
@@ -28,7 +28,6 @@ pub(crate) struct Segment {
 /// Codes as [`Layout`] says; rows have the shape `(len, m)`.
 enum Stored {
     Nibbles(Memory),
-    Wide(Memory),
     Grouped { codes: Memory, plane: Memory },
     Columns(Memory),
     Words(Vec<u16>),
@@ -38,10 +37,8 @@ enum Stored {
 /// What a screen reads.
 #[derive(Clone, Copy)]
 pub(crate) enum Screened<'a> {
-    /// Blocks of 32 rows, shape `(blocks, m, 16)`.
-    Plane(&'a [u8]),
     /// Blocks of 128 rows, shape `(blocks, m, 64)`.
-    Wide(&'a [u8]),
+    Plane(&'a [u8]),
     /// Blocks of 64 rows, shape `(blocks, m, 64)`.
     Columns(&'a [u8]),
 }
@@ -70,12 +67,9 @@ impl Segment {
             CodeData::U8(codes) => {
                 let len = codes.len();
                 let stored = match layout {
-                    Layout::Nibbles => {
-                        Stored::Nibbles(plane::<NIBBLES>(&codes, m, |_, code| code)?)
-                    }
-                    Layout::Wide => Stored::Wide(plane::<WIDE>(&codes, m, |_, code| code)?),
+                    Layout::Nibbles => Stored::Nibbles(plane(&codes, m, |_, code| code)?),
                     Layout::Grouped(groups) => {
-                        let plane = plane::<NIBBLES>(&codes, m, |m, code| groups.of(m, code))?;
+                        let plane = plane(&codes, m, |m, code| groups.of(m, code))?;
                         Stored::Grouped { codes: Memory::of(&codes, "the codes")?, plane }
                     }
                     Layout::Columns => Stored::Columns(columns(&codes, m)?),
@@ -109,20 +103,15 @@ impl Segment {
     /// What a screen reads of some blocks, the first of which is a multiple of [`WIDEST`]; `None` for
     /// codes wider than a byte.
     pub(crate) fn screened(&self, blocks: Range<usize>) -> Option<Screened<'_>> {
+        let range = |masks: usize, bytes: usize| {
+            blocks.start / masks * self.m * bytes..blocks.end.div_ceil(masks) * self.m * bytes
+        };
         match &self.stored {
-            Stored::Wide(plane) => {
-                let block = self.m * WIDE;
-                let (first, end) = (blocks.start / WIDEST, blocks.end.div_ceil(WIDEST));
-                Some(Screened::Wide(&plane[first * block..end * block]))
-            }
             Stored::Nibbles(plane) | Stored::Grouped { plane, .. } => {
-                let block = self.m * NIBBLES;
-                Some(Screened::Plane(&plane[blocks.start * block..blocks.end * block]))
+                Some(Screened::Plane(&plane[range(PLANE_MASKS, PLANE)]))
             }
             Stored::Columns(columns) => {
-                let block = self.m * COLUMNS;
-                let (first, end) = (blocks.start / 2, blocks.end.div_ceil(2));
-                Some(Screened::Columns(&columns[first * block..end * block]))
+                Some(Screened::Columns(&columns[range(COLUMNS_MASKS, COLUMNS)]))
             }
             Stored::Words(_) | Stored::Longs(_) => None,
         }
@@ -139,7 +128,7 @@ impl Segment {
     /// The exact distances of the rows that `rows` names.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) -> Result<()> {
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
+            Stored::Nibbles(_) | Stored::Columns(_) => {
                 scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances);
             }
             Stored::Grouped { codes, .. } => scan.pick(codes, rows, distances),
@@ -158,7 +147,7 @@ impl Segment {
     ) -> Result<()> {
         let codes = rows.start * self.m..rows.end * self.m;
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
+            Stored::Nibbles(_) | Stored::Columns(_) => {
                 scan.run(&self.unpack(rows)?, distances);
             }
             Stored::Grouped { codes: all, .. } => scan.run(&all[codes], distances),
@@ -176,7 +165,7 @@ impl Segment {
             Ok(out)
         }
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Wide(_) | Stored::Columns(_) => {
+            Stored::Nibbles(_) | Stored::Columns(_) => {
                 Codes::new(self.unpack(rows.iter().map(|&row| row as usize))?, self.m, ks)
             }
             Stored::Grouped { codes, .. } => Codes::new(some(codes, self.m, rows)?, self.m, ks),
@@ -188,9 +177,7 @@ impl Segment {
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
         let codes = match &self.stored {
-            Stored::Nibbles(bytes) | Stored::Wide(bytes) | Stored::Columns(bytes) => {
-                bytes.len()
-            }
+            Stored::Nibbles(bytes) | Stored::Columns(bytes) => bytes.len(),
             Stored::Grouped { codes, plane } => codes.len() + plane.len(),
             Stored::Words(codes) => codes.capacity() * size_of::<u16>(),
             Stored::Longs(codes) => codes.capacity() * size_of::<u32>(),
@@ -207,10 +194,7 @@ impl Segment {
         let mut codes = with_capacity(rows.len() * self.m, "the unpacked codes")?;
         match &self.stored {
             Stored::Nibbles(plane) => {
-                rows.for_each(|row| codes.extend(row_of_plane::<NIBBLES>(plane, self.m, row)));
-            }
-            Stored::Wide(plane) => {
-                rows.for_each(|row| codes.extend(row_of_plane::<WIDE>(plane, self.m, row)));
+                rows.for_each(|row| codes.extend(row_of_plane(plane, self.m, row)));
             }
             Stored::Columns(columns) => {
                 rows.for_each(|row| codes.extend(row_of_columns(columns, self.m, row)));

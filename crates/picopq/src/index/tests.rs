@@ -63,10 +63,8 @@ fn case(
     let codewords = values.draw(&mut random, m * ks);
     let queries = values.draw(&mut random, nq * m).iter().map(|value| value.min(1e3)).collect();
     let pq = Pq::from_codewords(codewords, m, ks, 1, metric).unwrap();
-    // Either layout of nibbles and of bytes, whatever the processor prefers.
+    // Either layout of bytes, whatever the processor prefers.
     let layout = match (ks, seed % 2) {
-        (..=16, 0) => Layout::Wide,
-        (..=16, _) => Layout::Nibbles,
         (17..=256, 0) => Layout::Columns,
         (17..=256, _) => Layout::Grouped(groups::Groups::new(pq.codebook()).unwrap()),
         _ => Layout::new(pq.codebook(), Kernels::active().unwrap()).unwrap(),

@@ -34,7 +34,8 @@ mod scan_vbmi;
 
 pub(crate) use look_up::Planes;
 pub(crate) use scan::{
-    BLOCK, BYTE, COLUMNS, Entry, LANES, LISTED, NIBBLES, Sieve, WIDE, nibble, prefetch,
+    BLOCK, BYTE, COLUMNS, COLUMNS_MASKS, Entry, LANES, LISTED, NIBBLES, PLANE, PLANE_MASKS, Sieve,
+    nibble, prefetch,
 };
 
 use std::ops::Range;

@@ -2,10 +2,9 @@
 //! codes at once. What passes is measured exactly by the caller; what does not cannot be an answer.
 //!
 //! ```text
-//! Plane (blocks, m, 16)      32 rows of nibbles, one query's 16 entries for each sub-space
-//! wide plane (blocks, m, 64) 128 rows of nibbles, the same
-//! columns (blocks, m, 64)    64 rows of bytes, one query's 256 entries for each sub-space
-//! codes (rows, m)            bytes, 32 queries' entries side by side for each codeword
+//! plane (blocks, m, 64)     128 rows of nibbles, one query's 16 entries for each sub-space
+//! columns (blocks, m, 64)   64 rows of bytes, one query's 256 entries for each sub-space
+//! codes (rows, m)           bytes, 32 queries' entries side by side for each codeword
 //! ```
 //!
 //! Sums saturate at 255, so that their order does not matter: every instruction set gives the same
@@ -15,17 +14,20 @@ use std::ops::RangeInclusive;
 
 use super::{InstructionSet, Kernels};
 
-/// Rows of a plane's block: bytes 0 to 15 of a sub-space hold rows 0 to 15 in their low halves and
-/// rows 16 to 31 in their high halves.
+/// Rows of a mask.
 pub(crate) const BLOCK: usize = 32;
-/// Bytes of a block for one sub-space, and entries of a nibble's table.
+/// Entries of a nibble's table.
 pub(crate) const NIBBLES: usize = 16;
-/// Bytes of a wide plane's block for one sub-space: 64 rows in their low halves, 64 in their high.
-pub(crate) const WIDE: usize = 64;
+/// Bytes of a plane's block for one sub-space: 64 rows in their low halves, 64 more in their high.
+pub(crate) const PLANE: usize = 64;
+/// Masks of a plane's block.
+pub(crate) const PLANE_MASKS: usize = 2 * PLANE / BLOCK;
 /// Queries whose tables are interleaved.
 pub(crate) const LANES: usize = 32;
 /// Rows of a block of columns: the bytes of a sub-space stand side by side.
 pub(crate) const COLUMNS: usize = 64;
+/// Masks of a block of columns.
+pub(crate) const COLUMNS_MASKS: usize = COLUMNS / BLOCK;
 /// Rows that a list takes at once.
 pub(crate) const LISTED: usize = 4;
 /// Codewords of an interleaved table: as many as a byte names.
@@ -43,16 +45,16 @@ pub(crate) struct Sieve<'a> {
 pub(crate) type Entry = [u8; LANES];
 
 impl Kernels {
-    /// Bit r of `masks[block]` tells whether row r of the block passes: the sum of its entries is
-    /// at most the bound. `plane` has the shape `(blocks, m, 16)`; queries share its loads.
+    /// Bit r of a mask tells whether its row r passes: the sum of its entries is at most the bound.
+    /// `plane` has the shape `(blocks, m, 64)`; a block has four masks, and queries share its loads.
     pub(crate) fn screen<const Q: usize>(
         self,
         plane: &[u8],
         sieves: [Sieve<'_>; Q],
-        masks: [&mut [u32]; Q],
+        masks: [&mut [[u32; PLANE_MASKS]]; Q],
     ) {
         for (sieve, masks) in sieves.iter().zip(&masks) {
-            assert_eq!(plane.len(), masks.len() * sieve.entries.len());
+            assert_eq!(plane.len(), masks.len() * sieve.entries.len() / NIBBLES * PLANE);
         }
         match self.0 {
             InstructionSet::Scalar => {
@@ -60,10 +62,12 @@ impl Kernels {
                 each.for_each(|(sieve, masks)| scalar::screen(plane, sieve, masks));
             }
             #[cfg(target_arch = "x86_64")]
-            // Processors that run 512-bit shuffles in two halves gain little from them.
-            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+            // Processors that run 512-bit shuffles in two halves gain little from them without VBMI.
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
                 super::scan_avx2::screen(self, plane, sieves, masks);
             }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vbmi => super::scan_vbmi::screen(self, plane, sieves, masks),
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
         }
@@ -116,37 +120,19 @@ impl Kernels {
         }
     }
 
-    /// As [`Kernels::screen`], of a wide plane (blocks, m, 64): two masks for each block.
-    pub(crate) fn screen_wide<const Q: usize>(
-        self,
-        plane: &[u8],
-        sieves: [Sieve<'_>; Q],
-        masks: [&mut [u64]; Q],
-    ) {
-        for (sieve, masks) in sieves.iter().zip(&masks) {
-            assert_eq!(2 * plane.len() * NIBBLES, masks.len() * WIDE * sieve.entries.len());
-        }
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Vbmi => {
-                super::scan_vbmi::screen_wide(self, plane, sieves, masks);
-            }
-            _ => {
-                let each = sieves.into_iter().zip(masks);
-                each.for_each(|(sieve, masks)| scalar::screen_wide(plane, sieve, masks));
-            }
-        }
-    }
-
-    /// Whether [`Kernels::screen_wide`] is faster than [`Kernels::screen`], and
-    /// [`Kernels::screen_columns`] than a screen of groups.
+    /// Whether [`Kernels::screen_columns`] is faster than a screen of groups.
     pub(crate) fn has_wide_tables(self) -> bool {
         self.0 == InstructionSet::Avx512Vbmi
     }
 
     /// As [`Kernels::screen`], of columns (blocks, m, 64).
-    pub(crate) fn screen_columns(self, columns: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
-        assert_eq!(columns.len() * BYTE, masks.len() * COLUMNS * sieve.entries.len());
+    pub(crate) fn screen_columns(
+        self,
+        columns: &[u8],
+        sieve: Sieve<'_>,
+        masks: &mut [[u32; COLUMNS_MASKS]],
+    ) {
+        assert_eq!(columns.len(), masks.len() * sieve.entries.len() / BYTE * COLUMNS);
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Vbmi => {
@@ -219,53 +205,40 @@ pub(super) fn list_rows(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
     len
 }
 
-/// The nibble of `row` (of the block) in the `W` bytes of a sub-space.
-pub(crate) fn nibble<const W: usize>(bytes: &[u8; W], row: usize) -> u8 {
-    let byte = bytes[row % W];
-    if row < W { byte & 15 } else { byte >> 4 }
+/// The nibble of `row` (of the block) in the bytes of a sub-space.
+pub(crate) fn nibble(bytes: &[u8; PLANE], row: usize) -> u8 {
+    let byte = bytes[row % PLANE];
+    if row < PLANE { byte & 15 } else { byte >> 4 }
 }
 
 mod scalar {
     use std::ops::RangeInclusive;
 
-    use super::{BLOCK, BYTE, COLUMNS, Entry, LANES, NIBBLES, Sieve, WIDE, nibble};
+    use super::{
+        BLOCK, BYTE, COLUMNS, COLUMNS_MASKS, Entry, LANES, NIBBLES, PLANE, PLANE_MASKS, Sieve,
+        nibble,
+    };
 
-    pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u32]) {
-        for (block, mask) in plane.chunks_exact(sieve.entries.len()).zip(masks) {
-            let sums = [sums_of_block(block, sieve.entries)];
-            between(&sums, &(0..=sieve.bound), std::slice::from_mut(mask));
+    pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [[u32; PLANE_MASKS]]) {
+        let block_bytes = sieve.entries.len() / NIBBLES * PLANE;
+        for (block, masks) in plane.chunks_exact(block_bytes).zip(masks) {
+            between(&sums_of_block(block, sieve.entries), &(0..=sieve.bound), masks);
         }
     }
 
     pub(super) fn add_up(plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
-        let blocks = plane.chunks_exact(entries.len());
-        sums.extend(blocks.map(|block| sums_of_block(block, entries)));
+        let blocks = plane.chunks_exact(entries.len() / NIBBLES * PLANE);
+        blocks.for_each(|block| sums.extend(sums_of_block(block, entries)));
     }
 
-    fn sums_of_block(block: &[u8], entries: &[u8]) -> [u8; BLOCK] {
-        std::array::from_fn(|row| {
-            let sub_spaces = block.as_chunks::<NIBBLES>().0.iter();
+    fn sums_of_block(block: &[u8], entries: &[u8]) -> [[u8; BLOCK]; PLANE_MASKS] {
+        let sum = |row: usize| {
+            let sub_spaces = block.as_chunks::<PLANE>().0.iter();
             let sub_spaces = sub_spaces.zip(entries.chunks_exact(NIBBLES));
             let entries = sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
             entries.fold(0, u8::saturating_add)
-        })
-    }
-
-    pub(super) fn screen_wide(plane: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
-        let block_bytes = sieve.entries.len() / NIBBLES * WIDE;
-        for (block, masks) in plane.chunks_exact(block_bytes).zip(masks.chunks_exact_mut(2)) {
-            let passes = |row: usize| {
-                let sub_spaces = block.as_chunks::<WIDE>().0.iter();
-                let sub_spaces = sub_spaces.zip(sieve.entries.chunks_exact(NIBBLES));
-                let entries =
-                    sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
-                entries.fold(0, u8::saturating_add) <= sieve.bound
-            };
-            for (half, mask) in masks.iter_mut().enumerate() {
-                let bit = |row: usize| u64::from(passes(half * WIDE + row)) << row;
-                *mask = (0..WIDE).fold(0, |mask, row| mask | bit(row));
-            }
-        }
+        };
+        std::array::from_fn(|mask| std::array::from_fn(|row| sum(mask * BLOCK + row)))
     }
 
     pub(super) fn between(sums: &[[u8; BLOCK]], range: &RangeInclusive<u8>, masks: &mut [u32]) {
@@ -276,15 +249,21 @@ mod scalar {
         }
     }
 
-    pub(super) fn screen_columns(columns: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
+    pub(super) fn screen_columns(
+        columns: &[u8],
+        sieve: Sieve<'_>,
+        masks: &mut [[u32; COLUMNS_MASKS]],
+    ) {
         let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
-        for (block, mask) in columns.chunks_exact(block_bytes).zip(masks) {
-            let passes = |row: usize| {
+        for (block, masks) in columns.chunks_exact(block_bytes).zip(masks) {
+            let sum = |row: usize| {
                 let sub_spaces = block.chunks_exact(COLUMNS).zip(sieve.entries.chunks_exact(BYTE));
                 let entries = sub_spaces.map(|(codes, table)| table[usize::from(codes[row])]);
-                entries.fold(0, u8::saturating_add) <= sieve.bound
+                entries.fold(0, u8::saturating_add)
             };
-            *mask = (0..COLUMNS).fold(0, |mask, row| mask | u64::from(passes(row)) << row);
+            let sums: [_; COLUMNS_MASKS] =
+                std::array::from_fn(|mask| std::array::from_fn(|row| sum(mask * BLOCK + row)));
+            between(&sums, &(0..=sieve.bound), masks);
         }
     }
 
@@ -312,8 +291,7 @@ mod tests {
     use super::*;
     use crate::random::LegacyRandom;
 
-    /// Sub-spaces on either side of the pair, and more than a byte can sum; blocks on either side
-    /// of what a pass takes.
+    /// More sub-spaces than a byte can sum; blocks on either side of what a pass takes.
     const SHAPES: [(usize, usize); 11] = [
         (1, 1),
         (1, 5),
@@ -337,7 +315,7 @@ mod tests {
     fn every_instruction_set_gives_the_masks_of_the_scalar_screen() {
         let mut random = LegacyRandom::new(3);
         for (m, blocks) in SHAPES {
-            let plane = bytes(&mut random, blocks * m * NIBBLES, 255);
+            let plane = bytes(&mut random, blocks * m * PLANE, 255);
             for most in [0, 1, 510 / m as u64, 255] {
                 let most = most.min(255);
                 let tables = [0, 1].map(|_| bytes(&mut random, m * NIBBLES, most));
@@ -345,13 +323,13 @@ mod tests {
                     let sieves =
                         [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
                     let wanted = sieves.map(|sieve| {
-                        let mut masks = vec![0; blocks];
+                        let mut masks = vec![[0; PLANE_MASKS]; blocks];
                         scalar::screen(&plane, sieve, &mut masks);
                         masks
                     });
                     for kernels in Kernels::available() {
                         let what = format!("{kernels:?} m {m} blocks {blocks} bound {bound}");
-                        let mut found = [0, 1].map(|_| vec![0; blocks]);
+                        let mut found = [0, 1].map(|_| vec![[0; PLANE_MASKS]; blocks]);
                         kernels.screen(&plane, [sieves[0]], [&mut found[0]]);
                         assert_eq!(found[0], wanted[0], "{what}");
                         kernels.screen(&plane, sieves, found.each_mut().map(|m| &mut m[..]));
@@ -361,7 +339,8 @@ mod tests {
                         scalar::add_up(&plane, sieves[0].entries, &mut wanted);
                         assert_eq!(sums, wanted, "{what}");
                         for least in [0, bound / 2, bound] {
-                            let (mut masks, mut wanted) = (vec![0; blocks], vec![1; blocks]);
+                            let (mut masks, mut wanted) =
+                                (vec![0; sums.len()], vec![1; sums.len()]);
                             kernels.between(&sums, least..=bound, &mut masks);
                             scalar::between(&sums, &(least..=bound), &mut wanted);
                             assert_eq!(masks, wanted, "{what}, from {least}");
@@ -402,40 +381,12 @@ mod tests {
                 let entries = bytes(&mut random, m * BYTE, most.min(255));
                 for bound in [0, 127, 254, 255] {
                     let sieve = Sieve { entries: &entries, bound };
-                    let mut wanted = vec![0; blocks];
+                    let mut wanted = vec![[0; COLUMNS_MASKS]; blocks];
                     scalar::screen_columns(&columns, sieve, &mut wanted);
                     for kernels in Kernels::available() {
-                        let mut masks = vec![0; blocks];
+                        let mut masks = vec![[0; COLUMNS_MASKS]; blocks];
                         kernels.screen_columns(&columns, sieve, &mut masks);
                         assert_eq!(masks, wanted, "{kernels:?} m {m} blocks {blocks}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_instruction_set_gives_the_masks_of_the_scalar_wide_plane() {
-        let mut random = LegacyRandom::new(7);
-        for (m, blocks) in SHAPES {
-            let plane = bytes(&mut random, blocks * m * WIDE, 255);
-            for most in [0, 510 / m as u64, 255] {
-                let tables = [0, 1].map(|_| bytes(&mut random, m * NIBBLES, most.min(255)));
-                for bound in [0, 127, 254, 255] {
-                    let sieves =
-                        [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
-                    let wanted = sieves.map(|sieve| {
-                        let mut masks = vec![0; 2 * blocks];
-                        scalar::screen_wide(&plane, sieve, &mut masks);
-                        masks
-                    });
-                    for kernels in Kernels::available() {
-                        let what = format!("{kernels:?} m {m} blocks {blocks} bound {bound}");
-                        let mut found = [0, 1].map(|_| vec![0; 2 * blocks]);
-                        kernels.screen_wide(&plane, [sieves[0]], [&mut found[0]]);
-                        assert_eq!(found[0], wanted[0], "{what}");
-                        kernels.screen_wide(&plane, sieves, found.each_mut().map(|m| &mut m[..]));
-                        assert_eq!(found, wanted, "{what}");
                     }
                 }
             }
@@ -465,16 +416,16 @@ mod tests {
 
     #[test]
     fn the_scalar_screen_is_a_sum_and_a_comparison() {
-        // Row 0 has the nibbles 1 and 2, row 16 the nibbles 3 and 4, all others 0.
-        let mut plane = [0; 2 * NIBBLES];
-        (plane[0], plane[NIBBLES]) = (0x31, 0x42);
+        // Row 0 has the nibbles 1 and 2, row 64 the nibbles 3 and 4, all others 0.
+        let mut plane = [0; 2 * PLANE];
+        (plane[0], plane[PLANE]) = (0x31, 0x42);
         let mut entries = [200; 2 * NIBBLES];
         (entries[1], entries[NIBBLES + 2]) = (5, 6);
         (entries[3], entries[NIBBLES + 4]) = (5, 7);
-        let mut masks = [0];
+        let mut masks = [[0; PLANE_MASKS]];
         scalar::screen(&plane, Sieve { entries: &entries, bound: 11 }, &mut masks);
-        assert_eq!(masks, [1]);
+        assert_eq!(masks, [[1, 0, 0, 0]]);
         scalar::screen(&plane, Sieve { entries: &entries, bound: 12 }, &mut masks);
-        assert_eq!(masks, [1 | 1 << 16]);
+        assert_eq!(masks, [[1, 0, 1, 0]]);
     }
 }

@@ -1,74 +1,51 @@
 //! The screens in AVX2.
 //!
 //! ```text
-//! screen: for each pair of sub-spaces (32 bytes of a block):
-//!     low  += table[byte & 15]      16 rows x 2 sub-spaces      (shuffle, saturating add)
-//!     high += table[byte >> 4]      the other 16 rows
-//!   add the two halves of each, compare 32 sums with the bound (add_up: store them)
+//! screen: for each sub-space, for each half of its 64 bytes in a block:
+//!     low  += table[byte & 15]      32 rows      (shuffle, saturating add)
+//!     high += table[byte >> 4]      32 more
+//!   compare 4 x 32 sums with the bound (add_up: store them)
 //! screen_batch: for each sub-space: sums += table[code]         32 queries x 1 row
 //!   compare 32 sums with 32 bounds
 //! ```
-//! Bounds: screen, one shuffle and one addition for 32 look-ups, two of each a cycle; a table's
-//! load serves the blocks of a pass, a block's load the queries of a pass. screen_batch, one load
-//! of an entry and one of a code for 32 look-ups.
+//! Bounds: screen, one shuffle, one addition and one and a half of a mask for 32 look-ups; a block is
+//! read in the order of memory. screen_batch, one load of an entry and one of a code for 32 look-ups.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 use std::ops::RangeInclusive;
 
 use super::Kernels;
-use super::scan::{BLOCK, BYTE, Entry, NIBBLES, Sieve, list_rows};
-
-/// Bytes of a register: two sub-spaces of a block.
-const PAIR: usize = 2 * NIBBLES;
-
-/// Blocks that one query takes in a pass.
-const PASS: usize = 4;
+use super::scan::{BLOCK, BYTE, Entry, NIBBLES, PLANE, PLANE_MASKS, Sieve, list_rows};
 
 /// Bytes that come from memory together.
 const LINE: usize = 64;
-/// How far ahead of the blocks in work codes are fetched, at least: the blocks of a pass are read
-/// side by side, in an order that the processor does not foresee.
-pub(super) const AHEAD: usize = 8192;
+/// How far ahead of the blocks in work codes are fetched: as much as comes while one waits.
+pub(super) const AHEAD: usize = 4096;
 
 pub(super) fn screen<const Q: usize>(
     _proof: Kernels,
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    mut masks: [&mut [u32]; Q],
+    masks: [&mut [[u32; PLANE_MASKS]]; Q],
 ) {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
     // `Kernels::of` alone, which checks it.
-    unsafe {
-        match Q {
-            1 => screen_plane::<Q, PASS>(plane, sieves, &mut masks),
-            _ => screen_plane::<Q, 2>(plane, sieves, &mut masks),
-        }
-    }
+    unsafe { screen_plane(plane, sieves, masks) }
 }
 
-/// `B` blocks a pass, and one a pass at the end.
 #[target_feature(enable = "avx2")]
-fn screen_plane<const Q: usize, const B: usize>(
+fn screen_plane<const Q: usize>(
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    masks: &mut [&mut [u32]; Q],
+    masks: [&mut [[u32; PLANE_MASKS]]; Q],
 ) {
-    let block_bytes = sieves[0].entries.len();
-    let passes = plane.chunks_exact(B * block_bytes);
-    let (first_left, left) = (passes.len() * B, passes.remainder());
-    for (pass, blocks) in passes.enumerate() {
-        let sums = sums_of_blocks::<Q, B>(blocks, sieves);
+    let block_bytes = sieves[0].entries.len() / NIBBLES * PLANE;
+    for (at, block) in plane.chunks_exact(block_bytes).enumerate() {
+        let sums = sums_of_block(block, sieves);
         for q in 0..Q {
-            for b in 0..B {
-                masks[q][pass * B + b] = passing(sums[q][b], broadcast(sieves[q].bound));
-            }
-        }
-    }
-    for (block, bytes) in left.chunks_exact(block_bytes).enumerate() {
-        let sums = sums_of_blocks::<Q, 1>(bytes, sieves);
-        for q in 0..Q {
-            masks[q][first_left + block] = passing(sums[q][0], broadcast(sieves[q].bound));
+            let bound = broadcast(sieves[q].bound);
+            masks[q][at] = sums[q].map(|sums| passing(sums, bound));
         }
     }
 }
@@ -80,22 +57,13 @@ pub(super) fn add_up(_proof: Kernels, plane: &[u8], entries: &[u8], sums: &mut V
 
 #[target_feature(enable = "avx2")]
 fn add_up_plane(plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
-    let sieve = Sieve { entries, bound: 0 };
-    let passes = plane.chunks_exact(PASS * entries.len());
-    let left = passes.remainder();
-    for blocks in passes {
-        let [found] = sums_of_blocks::<1, PASS>(blocks, [sieve]);
-        let mut bytes = [[0; BLOCK]; PASS];
-        for b in 0..PASS {
-            store(&mut bytes[b], found[b]);
+    for block in plane.chunks_exact(entries.len() / NIBBLES * PLANE) {
+        let [found] = sums_of_block(block, [Sieve { entries, bound: 0 }]);
+        let mut bytes = [[0; BLOCK]; PLANE_MASKS];
+        for (bytes, found) in bytes.iter_mut().zip(found) {
+            store(bytes, found);
         }
         sums.extend_from_slice(&bytes);
-    }
-    for block in left.chunks_exact(entries.len()) {
-        let [[found]] = sums_of_blocks::<1, 1>(block, [sieve]);
-        let mut bytes = [0; BLOCK];
-        store(&mut bytes, found);
-        sums.push(bytes);
     }
 }
 
@@ -131,89 +99,39 @@ fn list_bits(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
     list_rows(masks, first, rows)
 }
 
-/// The sums of the rows of some blocks for each query.
+/// The sums of a block's rows for each query, 32 to a register.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sums_of_blocks<const Q: usize, const B: usize>(
-    blocks: &[u8], // (B, m, 16)
+fn sums_of_block<const Q: usize>(
+    block: &[u8], // (m, 64)
     sieves: [Sieve<'_>; Q],
-) -> [[__m256i; B]; Q] {
-    let block_bytes = sieves[0].entries.len();
-    assert!(blocks.len() == B * block_bytes);
-    assert!(sieves.iter().all(|sieve| sieve.entries.len() == block_bytes));
-    let mut sums = [[[_mm256_setzero_si256(); 2]; B]; Q];
-    let whole = block_bytes / PAIR * PAIR;
-    for at in (0..whole).step_by(PAIR) {
-        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + B * at);
-        // To the second cache, as the first holds the tables.
-        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(B * PAIR));
-        let mut bytes = [_mm256_setzero_si256(); B];
-        for b in 0..B {
-            // SAFETY: 32 bytes are readable, because `at + 32 <= block_bytes`, and the assertion
-            // above gives the blocks their length.
-            bytes[b] = unsafe { load_pair(blocks.as_ptr().add(b * block_bytes + at)) };
-        }
-        for q in 0..Q {
-            // SAFETY: as above, of the tables.
-            let table = unsafe { load_pair(sieves[q].entries.as_ptr().add(at)) };
-            add(&mut sums[q], table, bytes);
-        }
-    }
-    if whole < block_bytes {
-        // The table of the absent sub-space is all zero.
-        let mut bytes = [_mm256_setzero_si256(); B];
-        for b in 0..B {
-            // SAFETY: 16 bytes are readable, because `whole + 16 = block_bytes`, and the assertion
-            // above gives the blocks their length.
-            bytes[b] = unsafe { load_single(blocks.as_ptr().add(b * block_bytes + whole)) };
-        }
-        for q in 0..Q {
-            // SAFETY: as above, of the tables.
-            let table = unsafe { load_single(sieves[q].entries.as_ptr().add(whole)) };
-            add(&mut sums[q], table, bytes);
-        }
-    }
-    let mut whole = [[_mm256_setzero_si256(); B]; Q];
-    for q in 0..Q {
-        for b in 0..B {
-            let [low, high] = sums[q][b];
-            let even = _mm256_permute2x128_si256::<0x20>(low, high);
-            let odd = _mm256_permute2x128_si256::<0x31>(low, high);
-            whole[q][b] = _mm256_adds_epu8(even, odd);
-        }
-    }
-    whole
-}
-
-/// Adds two sub-spaces' entries to the sums of each block: of its low rows and of its high rows.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add<const B: usize>(sums: &mut [[__m256i; 2]; B], table: __m256i, bytes: [__m256i; B]) {
+) -> [[__m256i; PLANE_MASKS]; Q] {
     let half = _mm256_set1_epi8(15);
-    for b in 0..B {
-        let low = _mm256_and_si256(bytes[b], half);
-        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes[b]), half);
-        sums[b][0] = _mm256_adds_epu8(sums[b][0], _mm256_shuffle_epi8(table, low));
-        sums[b][1] = _mm256_adds_epu8(sums[b][1], _mm256_shuffle_epi8(table, high));
+    let mut sums = [[_mm256_setzero_si256(); PLANE_MASKS]; Q];
+    let tables = sieves.map(|sieve| sieve.entries.as_chunks::<NIBBLES>().0);
+    let (bytes, _) = block.as_chunks::<PLANE>();
+    assert!(tables.iter().all(|tables| tables.len() == bytes.len()));
+    for (at, bytes) in bytes.iter().enumerate() {
+        let ahead = bytes.as_ptr().wrapping_add(AHEAD);
+        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(PLANE));
+        let mut table = [half; Q];
+        for q in 0..Q {
+            // SAFETY: 16 bytes are readable, because that is the length of the array.
+            let entries = unsafe { _mm_loadu_si128(tables[q][at].as_ptr().cast()) };
+            table[q] = _mm256_broadcastsi128_si256(entries);
+        }
+        for (h, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            let bytes = load(bytes);
+            let low = _mm256_and_si256(bytes, half);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), half);
+            for q in 0..Q {
+                let sums = &mut sums[q];
+                sums[h] = _mm256_adds_epu8(sums[h], _mm256_shuffle_epi8(table[q], low));
+                sums[2 + h] = _mm256_adds_epu8(sums[2 + h], _mm256_shuffle_epi8(table[q], high));
+            }
+        }
     }
-}
-
-/// # Safety
-/// 32 bytes must be readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_pair(bytes: *const u8) -> __m256i {
-    // SAFETY: the caller's.
-    unsafe { _mm256_loadu_si256(bytes.cast()) }
-}
-
-/// # Safety
-/// 16 bytes must be readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_single(bytes: *const u8) -> __m256i {
-    // SAFETY: the caller's.
-    unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(bytes.cast())) }
+    sums
 }
 
 #[inline]
@@ -288,14 +206,14 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &m
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(bytes: &[u8; PAIR]) -> __m256i {
+fn load(bytes: &[u8; BLOCK]) -> __m256i {
     // SAFETY: 32 bytes are readable, because that is the length of the array.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(bytes: &mut [u8; PAIR], register: __m256i) {
+fn store(bytes: &mut [u8; BLOCK], register: __m256i) {
     // SAFETY: 32 bytes are writable, because that is the length of the array.
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), register) }
 }

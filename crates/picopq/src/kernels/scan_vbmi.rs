@@ -4,26 +4,31 @@
 //! screen_columns: for each sub-space, for each block of a pass: 64 codes c
 //!     sums += c < 128 ? table[0..128][c] : table[128..256][c]     (two shuffles, a blend)
 //!   compare 64 sums with the bound
-//! screen_wide: for each sub-space, for each block of a pass: 64 bytes, 128 nibbles
+//! screen: for each sub-space: 64 bytes, 128 nibbles
 //!     low  += table[byte]           the table four times over, so that whatever is in
 //!     high += table[byte >> 4]      the index's two upper bits does not matter
 //!   compare 128 sums with the bound
 //! ```
 //! Bounds: screen_columns, two shuffles over 128 entries for 64 look-ups; the four registers of a
-//! table serve the blocks of a pass. screen_wide, a shuffle, an addition and half a shift for 64.
+//! table serve the blocks of a pass. screen, a shuffle, an addition and half a shift for 64.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use super::Kernels;
-use super::scan::{BYTE, COLUMNS, NIBBLES, Sieve, WIDE};
+use super::scan::{BYTE, COLUMNS, COLUMNS_MASKS, NIBBLES, PLANE, PLANE_MASKS, Sieve};
 use super::scan_avx2::{AHEAD, prefetch};
 
-/// Blocks of a pass.
+/// Blocks of columns in a pass: they share the loads of a table.
 const PASS: usize = 4;
 const BYTES: usize = 64;
 
-pub(super) fn screen_columns(_proof: Kernels, columns: &[u8], sieve: Sieve<'_>, masks: &mut [u64]) {
+pub(super) fn screen_columns(
+    _proof: Kernels,
+    columns: &[u8],
+    sieve: Sieve<'_>,
+    masks: &mut [[u32; COLUMNS_MASKS]],
+) {
     let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
     let whole = masks.len() / PASS * PASS;
     let (blocks, left) = columns.split_at(whole * block_bytes);
@@ -45,7 +50,7 @@ pub(super) fn screen_columns(_proof: Kernels, columns: &[u8], sieve: Sieve<'_>, 
 fn screen_blocks<const B: usize>(
     blocks: &[u8], // (B, m, 64)
     sieve: Sieve<'_>,
-) -> [u64; B] {
+) -> [[u32; COLUMNS_MASKS]; B] {
     let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
     assert!(blocks.len() == B * block_bytes);
     let mut sums = [_mm512_setzero_si512(); B];
@@ -64,91 +69,66 @@ fn screen_blocks<const B: usize>(
         }
     }
     let bound = _mm512_set1_epi8(sieve.bound as i8);
-    let mut masks = [0; B];
-    for b in 0..B {
-        masks[b] = _mm512_cmple_epu8_mask(sums[b], bound);
-    }
-    masks
+    sums.map(|sums| halves(_mm512_cmple_epu8_mask(sums, bound)))
 }
 
-pub(super) fn screen_wide<const Q: usize>(
+pub(super) fn screen<const Q: usize>(
     _proof: Kernels,
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    mut masks: [&mut [u64]; Q],
+    masks: [&mut [[u32; PLANE_MASKS]]; Q],
 ) {
     // SAFETY: as in `screen_columns`.
-    unsafe {
-        match Q {
-            1 => screen_plane::<Q, PASS>(plane, sieves, &mut masks),
-            _ => screen_plane::<Q, 2>(plane, sieves, &mut masks),
-        }
-    }
+    unsafe { screen_plane(plane, sieves, masks) }
 }
 
-/// `B` blocks a pass, and one a pass at the end.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn screen_plane<const Q: usize, const B: usize>(
+fn screen_plane<const Q: usize>(
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    masks: &mut [&mut [u64]; Q],
+    masks: [&mut [[u32; PLANE_MASKS]]; Q],
 ) {
-    let block_bytes = sieves[0].entries.len() / NIBBLES * WIDE;
-    let passes = plane.chunks_exact(B * block_bytes);
-    let (first_left, left) = (passes.len() * B, passes.remainder());
-    for (pass, blocks) in passes.enumerate() {
-        let found = screen_wide_blocks::<Q, B>(blocks, sieves);
+    let block_bytes = sieves[0].entries.len() / NIBBLES * PLANE;
+    for (at, block) in plane.chunks_exact(block_bytes).enumerate() {
+        let sums = sums_of_block(block, sieves);
         for q in 0..Q {
-            masks[q][2 * pass * B..][..2 * B].copy_from_slice(found[q].as_flattened());
-        }
-    }
-    for (block, bytes) in left.chunks_exact(block_bytes).enumerate() {
-        let found = screen_wide_blocks::<Q, 1>(bytes, sieves);
-        for q in 0..Q {
-            masks[q][2 * (first_left + block)..][..2].copy_from_slice(&found[q][0]);
+            let bound = _mm512_set1_epi8(sieves[q].bound as i8);
+            let [low, high] = sums[q].map(|sums| halves(_mm512_cmple_epu8_mask(sums, bound)));
+            masks[q][at] = [low[0], low[1], high[0], high[1]];
         }
     }
 }
 
+/// The sums of a block's rows for each query, 64 to a register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn screen_wide_blocks<const Q: usize, const B: usize>(
-    blocks: &[u8], // (B, m, 64)
+fn sums_of_block<const Q: usize>(
+    block: &[u8], // (m, 64)
     sieves: [Sieve<'_>; Q],
-) -> [[[u64; 2]; B]; Q] {
-    let m = sieves[0].entries.len() / NIBBLES;
-    assert!(blocks.len() == B * m * WIDE);
-    assert!(sieves.iter().all(|sieve| sieve.entries.len() == m * NIBBLES));
-    let mut sums = [[[_mm512_setzero_si512(); 2]; B]; Q];
-    for at in 0..m {
-        // Four passes ahead, where they are long; to the second cache, as the first holds the tables.
-        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + at * B * WIDE);
-        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(B * WIDE));
-        let mut tables = [_mm512_setzero_si512(); Q];
+) -> [[__m512i; 2]; Q] {
+    let mut sums = [[_mm512_setzero_si512(); 2]; Q];
+    let tables = sieves.map(|sieve| sieve.entries.as_chunks::<NIBBLES>().0);
+    let (bytes, _) = block.as_chunks::<PLANE>();
+    assert!(tables.iter().all(|tables| tables.len() == bytes.len()));
+    for (at, bytes) in bytes.iter().enumerate() {
+        let ahead = bytes.as_ptr().wrapping_add(AHEAD);
+        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(PLANE));
+        let low = load(bytes);
+        let high = _mm512_srli_epi16::<4>(low);
         for q in 0..Q {
-            // SAFETY: 16 bytes are readable, because of the assertion above.
-            let table =
-                unsafe { _mm_loadu_si128(sieves[q].entries.as_ptr().add(at * NIBBLES).cast()) };
-            tables[q] = _mm512_broadcast_i32x4(table);
-        }
-        for b in 0..B {
-            let low = load(&blocks[(b * m + at) * WIDE..]);
-            let high = _mm512_srli_epi16::<4>(low);
-            for q in 0..Q {
-                let [low_sums, high_sums] = &mut sums[q][b];
-                *low_sums = _mm512_adds_epu8(*low_sums, _mm512_permutexvar_epi8(low, tables[q]));
-                *high_sums = _mm512_adds_epu8(*high_sums, _mm512_permutexvar_epi8(high, tables[q]));
-            }
+            // SAFETY: 16 bytes are readable, because that is the length of the array.
+            let table = unsafe { _mm_loadu_si128(tables[q][at].as_ptr().cast()) };
+            let table = _mm512_broadcast_i32x4(table);
+            let [low_sums, high_sums] = &mut sums[q];
+            *low_sums = _mm512_adds_epu8(*low_sums, _mm512_permutexvar_epi8(low, table));
+            *high_sums = _mm512_adds_epu8(*high_sums, _mm512_permutexvar_epi8(high, table));
         }
     }
-    let mut masks = [[[0; 2]; B]; Q];
-    for q in 0..Q {
-        let bound = _mm512_set1_epi8(sieves[q].bound as i8);
-        for b in 0..B {
-            masks[q][b] = sums[q][b].map(|sums| _mm512_cmple_epu8_mask(sums, bound));
-        }
-    }
-    masks
+    sums
+}
+
+fn halves(mask: u64) -> [u32; COLUMNS_MASKS] {
+    [mask as u32, (mask >> 32) as u32]
 }
 
 #[inline]
