@@ -81,7 +81,7 @@ pub(crate) fn plane(codes: &[u8], m: usize, nibble: impl Fn(usize, u8) -> u8) ->
     Ok(plane)
 }
 
-/// The columns (blocks, m, 64) of the codes (n, m); the last block is filled up with zeros.
+/// The columns (blocks, m, 256) of the codes (n, m); the last block is filled up with zeros.
 pub(crate) fn columns(codes: &[u8], m: usize) -> Result<Memory> {
     let what = "the columns of codes";
     let blocks = (codes.len() / m).div_ceil(COLUMNS);

@@ -93,11 +93,14 @@ impl Screen {
         kernels: Kernels,
         task: &Task,
     ) -> Result<()> {
-        let most = self.bound.of(seeker.limit()).min(*range.end());
+        let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
+        if range.is_empty() {
+            return Ok(());
+        }
         let mut rows = Vec::new();
         for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK_BLOCKS)) {
             let masks = &mut self.masks[..blocks.len()];
-            kernels.between(sums, *range.start()..=most, masks);
+            kernels.between(sums, range.clone(), masks);
             view.keep_selected(masks, blocks.clone());
             let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
             reserve(&mut rows, left, "the rows that are left")?;

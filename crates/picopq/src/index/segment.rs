@@ -13,7 +13,8 @@ use crate::table::Scan;
 
 /// A part of a segment begins with a multiple of so many blocks of 32 rows: no screen reads more at
 /// once.
-pub(crate) const WIDEST: usize = PLANE_MASKS;
+pub(crate) const WIDEST: usize =
+    if COLUMNS_MASKS > PLANE_MASKS { COLUMNS_MASKS } else { PLANE_MASKS };
 
 /// Rows of a full segment.
 pub(crate) const SEGMENT_ROWS: usize = 1 << 18;
@@ -39,7 +40,7 @@ enum Stored {
 pub(crate) enum Screened<'a> {
     /// Blocks of 128 rows, shape `(blocks, m, 64)`.
     Plane(&'a [u8]),
-    /// Blocks of 64 rows, shape `(blocks, m, 64)`.
+    /// Blocks of 256 rows, shape `(blocks, m, 256)`.
     Columns(&'a [u8]),
 }
 

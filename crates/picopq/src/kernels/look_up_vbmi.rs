@@ -13,8 +13,7 @@
 
 use std::arch::x86_64::*;
 
-use super::scan_avx2::prefetch;
-use super::{BYTE, Kernels};
+use super::{BYTE, Kernels, prefetch};
 
 /// Rows that a register holds a sub-space of.
 const ROWS: usize = 64;
@@ -52,8 +51,8 @@ fn add_up(planes: &[[[u8; BYTE]; 4]], codes: &[u8], distances: &mut [f32]) {
         let from = first.min(m.saturating_sub(COLUMNS));
         for block in 0..distances.len() / ROWS {
             if first == 0 {
-                let ahead = codes.as_ptr().wrapping_add((BATCH + block * ROWS) * m);
-                prefetch::<_MM_HINT_T1, _>(ahead..ahead.wrapping_add(ROWS * m));
+                let ahead = codes.get((BATCH + block * ROWS) * m..);
+                prefetch(ahead.and_then(|codes| codes.get(..ROWS * m)).unwrap_or_default());
             }
             transpose(&codes[block * ROWS * m + from..], m, block, &mut columns);
         }

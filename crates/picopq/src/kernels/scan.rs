@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! plane (blocks, m, 64)     128 rows of nibbles, one query's 16 entries for each sub-space
-//! columns (blocks, m, 64)   64 rows of bytes, one query's 256 entries for each sub-space
+//! columns (blocks, m, 256)  256 rows of bytes, one query's 256 entries for each sub-space
 //! codes (rows, m)           bytes, 32 queries' entries side by side for each codeword
 //! ```
 //!
@@ -25,11 +25,13 @@ pub(crate) const PLANE_MASKS: usize = 2 * PLANE / BLOCK;
 /// Queries whose tables are interleaved.
 pub(crate) const LANES: usize = 32;
 /// Rows of a block of columns: the bytes of a sub-space stand side by side.
-pub(crate) const COLUMNS: usize = 64;
+pub(crate) const COLUMNS: usize = 256;
 /// Masks of a block of columns.
 pub(crate) const COLUMNS_MASKS: usize = COLUMNS / BLOCK;
 /// Rows that a list takes at once.
 pub(crate) const LISTED: usize = 4;
+/// Bytes that come from memory together.
+const LINE: usize = 64;
 /// Codewords of an interleaved table: as many as a byte names.
 pub(crate) const BYTE: usize = 256;
 
@@ -86,14 +88,14 @@ impl Kernels {
         }
     }
 
-    /// Bit r of `masks[block]` tells whether the sum of row r is in the range.
+    /// Bit r of `masks[block]` tells whether the sum of row r is in the range, which is not empty.
     pub(crate) fn between(
         self,
         sums: &[[u8; BLOCK]],
         range: RangeInclusive<u8>,
         masks: &mut [u32],
     ) {
-        assert_eq!(sums.len(), masks.len());
+        assert!(sums.len() == masks.len() && !range.is_empty());
         match self.0 {
             InstructionSet::Scalar => scalar::between(sums, &range, masks),
             #[cfg(target_arch = "x86_64")]
@@ -125,7 +127,7 @@ impl Kernels {
         self.0 == InstructionSet::Avx512Vbmi
     }
 
-    /// As [`Kernels::screen`], of columns (blocks, m, 64).
+    /// As [`Kernels::screen`], of columns (blocks, m, 256).
     pub(crate) fn screen_columns(
         self,
         columns: &[u8],
@@ -166,11 +168,14 @@ impl Kernels {
 }
 
 /// Has the processor fetch `values`, which will be read soon.
+#[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    super::scan_avx2::prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }, T>(values.as_ptr_range());
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    for line in (0..size_of_val(values)).step_by(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        super::scan_avx2::fetch(values.as_ptr().cast::<u8>().wrapping_add(line));
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
 }
 
 /// The list of [`Kernels::list`]. Masks have few bits, if any: two are taken at once, and writing some

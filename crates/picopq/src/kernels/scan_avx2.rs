@@ -18,8 +18,6 @@ use std::ops::RangeInclusive;
 use super::Kernels;
 use super::scan::{BLOCK, BYTE, Entry, NIBBLES, PLANE, PLANE_MASKS, Sieve, list_rows};
 
-/// Bytes that come from memory together.
-const LINE: usize = 64;
 /// How far ahead of the blocks in work codes are fetched: as much as comes while one waits.
 pub(super) const AHEAD: usize = 4096;
 
@@ -79,11 +77,10 @@ pub(super) fn between(
 
 #[target_feature(enable = "avx2")]
 fn between_bounds(sums: &[[u8; BLOCK]], range: RangeInclusive<u8>, masks: &mut [u32]) {
-    let (least, most) = (broadcast(*range.start()), broadcast(*range.end()));
+    let least = broadcast(*range.start());
+    let length = broadcast(range.end() - range.start());
     for (sums, mask) in sums.iter().zip(masks) {
-        let sums = load(sums);
-        let enough = _mm256_cmpeq_epi8(_mm256_max_epu8(sums, least), sums);
-        *mask = passing(sums, most) & _mm256_movemask_epi8(enough) as u32;
+        *mask = passing(_mm256_sub_epi8(load(sums), least), length);
     }
 }
 
@@ -107,13 +104,14 @@ fn sums_of_block<const Q: usize>(
     sieves: [Sieve<'_>; Q],
 ) -> [[__m256i; PLANE_MASKS]; Q] {
     let half = _mm256_set1_epi8(15);
-    let mut sums = [[_mm256_setzero_si256(); PLANE_MASKS]; Q];
-    let tables = sieves.map(|sieve| sieve.entries.as_chunks::<NIBBLES>().0);
     let (bytes, _) = block.as_chunks::<PLANE>();
-    assert!(tables.iter().all(|tables| tables.len() == bytes.len()));
+    let mut tables = [&[][..]; Q];
+    for q in 0..Q {
+        tables[q] = &sieves[q].entries.as_chunks::<NIBBLES>().0[..bytes.len()];
+    }
+    let mut sums = [[_mm256_setzero_si256(); PLANE_MASKS]; Q];
     for (at, bytes) in bytes.iter().enumerate() {
-        let ahead = bytes.as_ptr().wrapping_add(AHEAD);
-        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(PLANE));
+        fetch(bytes.as_ptr().wrapping_add(AHEAD));
         let mut table = [half; Q];
         for q in 0..Q {
             // SAFETY: 16 bytes are readable, because that is the length of the array.
@@ -148,17 +146,12 @@ fn passing(sums: __m256i, bounds: __m256i) -> u32 {
     _mm256_movemask_epi8(passes) as u32
 }
 
-/// Fetches to the first cache (`HINT` = `_MM_HINT_T0`) or to the second (`_MM_HINT_T1`). SSE, which
-/// every x86-64 processor has; an address that cannot be read is passed over.
+/// Fetches the line of an address to the first cache. SSE, which every x86-64 processor has; an
+/// address that cannot be read is passed over.
 #[inline]
-pub(super) fn prefetch<const HINT: i32, T>(values: std::ops::Range<*const T>) {
-    let bytes = values.start.cast::<i8>()..values.end.cast::<i8>();
-    let mut at = bytes.start;
-    while at < bytes.end {
-        // SAFETY: a hint, which reads nothing that the program sees.
-        unsafe { _mm_prefetch::<HINT>(at) };
-        at = at.wrapping_add(LINE);
-    }
+pub(super) fn fetch<T>(at: *const T) {
+    // SAFETY: a hint, which reads nothing that the program sees.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 pub(super) fn screen_batch(

@@ -1,7 +1,7 @@
 //! Screens in AVX-512 VBMI, whose shuffles take an index of six bits, or of seven over two registers.
 //!
 //! ```text
-//! screen_columns: for each sub-space, for each block of a pass: 64 codes c
+//! screen_columns: for each sub-space, for each quarter of a block: 64 codes c
 //!     sums += c < 128 ? table[0..128][c] : table[128..256][c]     (two shuffles, a blend)
 //!   compare 64 sums with the bound
 //! screen: for each sub-space: 64 bytes, 128 nibbles
@@ -10,18 +10,19 @@
 //!   compare 128 sums with the bound
 //! ```
 //! Bounds: screen_columns, two shuffles over 128 entries for 64 look-ups; the four registers of a
-//! table serve the blocks of a pass. screen, a shuffle, an addition and half a shift for 64.
+//! table serve a block. screen, a shuffle, an addition and half a shift for 64.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use super::Kernels;
 use super::scan::{BYTE, COLUMNS, COLUMNS_MASKS, NIBBLES, PLANE, PLANE_MASKS, Sieve};
-use super::scan_avx2::{AHEAD, prefetch};
+use super::scan_avx2::{AHEAD, fetch};
 
-/// Blocks of columns in a pass: they share the loads of a table.
-const PASS: usize = 4;
+/// Bytes of a register.
 const BYTES: usize = 64;
+/// Registers of a block of columns.
+const REGISTERS: usize = COLUMNS / BYTES;
 
 pub(super) fn screen_columns(
     _proof: Kernels,
@@ -29,47 +30,33 @@ pub(super) fn screen_columns(
     sieve: Sieve<'_>,
     masks: &mut [[u32; COLUMNS_MASKS]],
 ) {
-    let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
-    let whole = masks.len() / PASS * PASS;
-    let (blocks, left) = columns.split_at(whole * block_bytes);
-    let (passes, masks_left) = masks.split_at_mut(whole);
-    for (blocks, masks) in
-        blocks.chunks_exact(PASS * block_bytes).zip(passes.chunks_exact_mut(PASS))
-    {
-        // SAFETY: AVX-512F, BW and VBMI are there, because `Kernels` with this set is made by
-        // `Kernels::of` alone, which checks them.
-        masks.copy_from_slice(&unsafe { screen_blocks::<PASS>(blocks, sieve) });
-    }
-    for (block, mask) in left.chunks_exact(block_bytes).zip(masks_left) {
-        // SAFETY: as above.
-        [*mask] = unsafe { screen_blocks::<1>(block, sieve) };
-    }
+    // SAFETY: AVX-512F, BW and VBMI are there, because `Kernels` with this set is made by
+    // `Kernels::of` alone, which checks them.
+    unsafe { screen_bytes(columns, sieve, masks) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn screen_blocks<const B: usize>(
-    blocks: &[u8], // (B, m, 64)
-    sieve: Sieve<'_>,
-) -> [[u32; COLUMNS_MASKS]; B] {
-    let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
-    assert!(blocks.len() == B * block_bytes);
-    let mut sums = [_mm512_setzero_si512(); B];
-    for (m, table) in sieve.entries.chunks_exact(BYTE).enumerate() {
-        let (low_a, low_b) = (load(&table[..BYTES]), load(&table[BYTES..]));
-        let (high_a, high_b) = (load(&table[2 * BYTES..]), load(&table[3 * BYTES..]));
-        let ahead = blocks.as_ptr().wrapping_add(AHEAD.max(blocks.len()) + m * B * BYTES);
-        // To the second cache, as the first holds the tables.
-        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(B * BYTES));
-        for b in 0..B {
-            let codes = load(&blocks[b * block_bytes + m * COLUMNS..]);
-            let low = _mm512_permutex2var_epi8(low_a, codes, low_b);
-            let high = _mm512_permutex2var_epi8(high_a, codes, high_b);
-            let entries = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
-            sums[b] = _mm512_adds_epu8(sums[b], entries);
+fn screen_bytes(columns: &[u8], sieve: Sieve<'_>, masks: &mut [[u32; COLUMNS_MASKS]]) {
+    let (tables, _) = sieve.entries.as_chunks::<BYTE>();
+    let bound = _mm512_set1_epi8(sieve.bound as i8);
+    for (block, masks) in columns.chunks_exact(tables.len() * COLUMNS).zip(masks) {
+        let mut sums = [_mm512_setzero_si512(); REGISTERS];
+        for (column, table) in block.as_chunks::<COLUMNS>().0.iter().zip(tables) {
+            let (low_a, low_b) = (load(&table[..BYTES]), load(&table[BYTES..]));
+            let (high_a, high_b) = (load(&table[2 * BYTES..]), load(&table[3 * BYTES..]));
+            for (sums, codes) in sums.iter_mut().zip(column.as_chunks::<BYTES>().0) {
+                fetch(codes.as_ptr().wrapping_add(AHEAD));
+                let codes = load(codes);
+                let low = _mm512_permutex2var_epi8(low_a, codes, low_b);
+                let high = _mm512_permutex2var_epi8(high_a, codes, high_b);
+                let entries = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+                *sums = _mm512_adds_epu8(*sums, entries);
+            }
+        }
+        for (masks, sums) in masks.as_chunks_mut().0.iter_mut().zip(sums) {
+            *masks = halves(_mm512_cmple_epu8_mask(sums, bound));
         }
     }
-    let bound = _mm512_set1_epi8(sieve.bound as i8);
-    sums.map(|sums| halves(_mm512_cmple_epu8_mask(sums, bound)))
 }
 
 pub(super) fn screen<const Q: usize>(
@@ -106,13 +93,14 @@ fn sums_of_block<const Q: usize>(
     block: &[u8], // (m, 64)
     sieves: [Sieve<'_>; Q],
 ) -> [[__m512i; 2]; Q] {
-    let mut sums = [[_mm512_setzero_si512(); 2]; Q];
-    let tables = sieves.map(|sieve| sieve.entries.as_chunks::<NIBBLES>().0);
     let (bytes, _) = block.as_chunks::<PLANE>();
-    assert!(tables.iter().all(|tables| tables.len() == bytes.len()));
+    let mut tables = [&[][..]; Q];
+    for q in 0..Q {
+        tables[q] = &sieves[q].entries.as_chunks::<NIBBLES>().0[..bytes.len()];
+    }
+    let mut sums = [[_mm512_setzero_si512(); 2]; Q];
     for (at, bytes) in bytes.iter().enumerate() {
-        let ahead = bytes.as_ptr().wrapping_add(AHEAD);
-        prefetch::<_MM_HINT_T0, _>(ahead..ahead.wrapping_add(PLANE));
+        fetch(bytes.as_ptr().wrapping_add(AHEAD));
         let low = load(bytes);
         let high = _mm512_srli_epi16::<4>(low);
         for q in 0..Q {
@@ -127,7 +115,8 @@ fn sums_of_block<const Q: usize>(
     sums
 }
 
-fn halves(mask: u64) -> [u32; COLUMNS_MASKS] {
+/// The masks of 32 rows each.
+fn halves(mask: u64) -> [u32; 2] {
     [mask as u32, (mask >> 32) as u32]
 }
 
