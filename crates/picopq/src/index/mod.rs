@@ -540,7 +540,7 @@ impl Index {
         }
         if let (Scan::Screen(screens), true) = (&mut scan, ordered) {
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
-                ordered::scan(seeker, screen, whole.clone(), k, kernels, task)?;
+                ordered::scan(seeker, screen, &whole, k, kernels, task)?;
             }
             whole.clear();
         }

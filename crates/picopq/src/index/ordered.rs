@@ -3,7 +3,7 @@
 //! are measured first, which brings the limit near to where it ends; then the others.
 //!
 //! ```text
-//! some rows by `screen`                            a limit, for which bytes are made
+//! distances of some rows                          about what limit to make bytes for
 //! for each span of rows:
 //!     a sum of bytes for each row                  (kernels)
 //!     the rows of the least sums                   exact distances, a lower limit
@@ -15,27 +15,26 @@ use super::plain::Seeker;
 use super::screen::{self, Screen};
 use super::segment::{SEGMENT_ROWS, WIDEST};
 use crate::best::Collect;
-use crate::error::{Result, with_capacity};
+use crate::error::{Result, collected, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
 use crate::threads::Task;
 
 /// With fewer rows for each answer there is little to gain.
 const ROWS_EACH: usize = 1 << 8;
-/// Nor with fewer rows. This and the next two are less in tests, so that few rows reach every branch.
+/// Nor with fewer rows. This and `SPAN` are less in tests, so that few rows reach every branch.
 const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
-/// Blocks that are screened to begin with.
-const BEGIN_BLOCKS: usize = if cfg!(test) { 4 } else { 1024 };
 /// Views of a span, whose sums take at most a megabyte.
 const SPAN: usize = if cfg!(test) { 1 } else { (1 << 20) / SEGMENT_ROWS };
+/// Rows that tell how distances are distributed.
+const SAMPLE: usize = 512;
+/// How many of those the bytes are made for, at least: fewer, and chance decides.
+const SAMPLED: usize = 2;
 /// Rows that are measured first: so many for each answer, and at least so many.
 const FIRST_EACH: usize = 16;
 const FIRST: usize = 2048;
-/// The largest sum that no limit excludes.
-const MOST: u8 = 254;
-/// One sum in so many tells how they are distributed.
-const SAMPLE: usize = 127;
-/// Where the first limit excludes less than one row in so many, `screen` is faster: it measures rows in
-/// turn.
+/// One block of sums in so many tells how they are distributed.
+const COUNTED: usize = if cfg!(test) { 1 } else { 61 };
+/// Where the bytes exclude less than one row in so many, `screen` is faster: it measures rows in turn.
 const EXCLUDED: usize = 8;
 
 /// Whether it pays.
@@ -47,39 +46,33 @@ pub(crate) fn pays(rows: usize, k: usize) -> bool {
 pub(crate) fn scan<C: Collect>(
     seeker: &mut Seeker<'_, C>,
     screen: &mut Screen,
-    mut views: Vec<View<'_>>,
+    views: &[View<'_>],
     k: usize,
     kernels: Kernels,
     task: &Task,
 ) -> Result<()> {
-    let screened = |view: &View<'_>, seeker: &mut Seeker<'_, C>, screen: &mut Screen| {
-        let (seekers, screens) = (std::slice::from_mut(seeker), std::slice::from_mut(screen));
-        screen::scan(seekers, screens, view, kernels, task)
-    };
-    if let Some(first) = views.first_mut() {
-        let middle = first.blocks.end.min(first.blocks.start + BEGIN_BLOCKS);
-        let begin = View { blocks: first.blocks.start..middle, ..first.clone() };
-        first.blocks.start = middle;
-        screened(&begin, seeker, screen)?;
-    }
+    let likely = likely(seeker, views, k)?;
     for views in views.chunks(SPAN) {
-        let bound = screen.aim(seeker.limit());
+        let bound = screen.aim(likely.min(seeker.limit()));
         let blocks: usize = views.iter().map(|view| view.blocks.len()).sum();
         let mut sums = with_capacity(blocks + WIDEST, "the sums of the rows")?;
         for view in views.iter().filter(|_| bound.is_some()) {
             task.check()?;
             screen.add_up(view, &mut sums, kernels);
         }
-        let counts = sampled(&sums);
+        let counts = counted(&sums);
         let passing = |bound: u8| counts[..=usize::from(bound)].iter().sum::<usize>();
-        let excluded = |bound| passing(u8::MAX) - passing(bound);
-        if bound.is_none_or(|bound| EXCLUDED * excluded(bound) < passing(u8::MAX)) {
-            views.iter().try_for_each(|view| screened(view, seeker, screen))?;
+        let all = passing(u8::MAX);
+        if bound.is_none_or(|bound| EXCLUDED * (all - passing(bound)) < all) {
+            let (seekers, screens) = (std::slice::from_mut(seeker), std::slice::from_mut(screen));
+            for view in views {
+                screen::scan(seekers, screens, view, kernels, task)?;
+            }
             continue;
         }
-        let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / SAMPLE;
-        let first = (0..=MOST).take_while(|&bound| passing(bound) <= wanted).last().unwrap_or(0);
-        for range in [0..=first, first.saturating_add(1)..=MOST] {
+        let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / COUNTED;
+        let first = (0..u8::MAX).take_while(|&sum| passing(sum) <= wanted).last().unwrap_or(0);
+        for range in [0..=first, first + 1..=u8::MAX] {
             let mut rest = &sums[..];
             for view in views {
                 let (mine, others) = rest.split_at(view.blocks.len());
@@ -91,10 +84,28 @@ pub(crate) fn scan<C: Collect>(
     Ok(())
 }
 
+/// A distance that `k` rows will hardly exceed, by that of rows here and there. It is no limit: where
+/// it is too low, more rows are measured than need be.
+fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) -> Result<f32> {
+    let rows: usize = views.iter().map(|view| view.rows(view.blocks.clone()).len()).sum();
+    let step = rows.div_ceil(SAMPLE).max(1);
+    let mut distances = with_capacity(SAMPLE + views.len(), "the distances of some rows")?;
+    for view in views {
+        let rows = view.rows(view.blocks.clone()).step_by(step);
+        let rows: Vec<u32> = collected(rows.map(|row| row as u32), SAMPLE, "some rows")?;
+        distances.extend_from_slice(seeker.measure(view, &rows)?);
+    }
+    let rank = SAMPLED.max(2 * k.saturating_mul(distances.len()) / rows.max(1));
+    if rank >= distances.len() {
+        return Ok(f32::INFINITY);
+    }
+    Ok(*distances.select_nth_unstable_by(rank, f32::total_cmp).1)
+}
+
 /// How often each sum is met among some of the rows.
-fn sampled(sums: &[[u8; BLOCK]]) -> [usize; 1 << u8::BITS] {
+fn counted(sums: &[[u8; BLOCK]]) -> [usize; 1 << u8::BITS] {
     let mut counts = [0; 1 << u8::BITS];
-    for &sum in sums.as_flattened().iter().step_by(SAMPLE) {
+    for &sum in sums.iter().step_by(COUNTED).flatten() {
         counts[usize::from(sum)] += 1;
     }
     counts

@@ -58,11 +58,17 @@ impl<'a, C: Collect> Seeker<'a, C> {
         Ok(())
     }
 
-    /// Measures and offers at most a chunk of listed rows.
-    pub(crate) fn pick(&mut self, view: &View<'_>, rows: &[u32]) -> Result<()> {
+    /// The distances of at most a chunk of listed rows.
+    pub(crate) fn measure(&mut self, view: &View<'_>, rows: &[u32]) -> Result<&[f32]> {
         let distances = &mut self.distances[..rows.len()];
         view.segment.pick(&self.scan, rows, distances)?;
-        for (&row, &key) in rows.iter().zip(&*distances) {
+        Ok(distances)
+    }
+
+    /// Measures and offers at most a chunk of listed rows.
+    pub(crate) fn pick(&mut self, view: &View<'_>, rows: &[u32]) -> Result<()> {
+        self.measure(view, rows)?;
+        for (&row, &key) in rows.iter().zip(&self.distances) {
             self.answers.offer(key, view.segment.id(row as usize))?;
         }
         Ok(())
