@@ -33,7 +33,7 @@ const SAMPLED: usize = 2;
 const FIRST_EACH: usize = 16;
 const FIRST: usize = 2048;
 /// One block of sums in so many tells how they are distributed.
-const COUNTED: usize = if cfg!(test) { 1 } else { 61 };
+const COUNTED: usize = if cfg!(test) { 1 } else { 127 };
 /// Where the bytes exclude less than one row in so many, `screen` is faster: it measures rows in turn.
 const EXCLUDED: usize = 8;
 
@@ -61,9 +61,8 @@ pub(crate) fn scan<C: Collect>(
             screen.add_up(view, &mut sums, kernels);
         }
         let counts = counted(&sums);
-        let passing = |bound: u8| counts[..=usize::from(bound)].iter().sum::<usize>();
-        let all = passing(u8::MAX);
-        if bound.is_none_or(|bound| EXCLUDED * (all - passing(bound)) < all) {
+        let all = counts[usize::from(u8::MAX)];
+        if bound.is_none_or(|bound| EXCLUDED * (all - counts[usize::from(bound)]) < all) {
             let (seekers, screens) = (std::slice::from_mut(seeker), std::slice::from_mut(screen));
             for view in views {
                 screen::scan(seekers, screens, view, kernels, task)?;
@@ -71,7 +70,8 @@ pub(crate) fn scan<C: Collect>(
             continue;
         }
         let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / COUNTED;
-        let first = (0..u8::MAX).take_while(|&sum| passing(sum) <= wanted).last().unwrap_or(0);
+        let first = counts.partition_point(|&count| count <= wanted).saturating_sub(1);
+        let first = first.min(usize::from(u8::MAX) - 1) as u8;
         for range in [0..=first, first + 1..=u8::MAX] {
             let mut rest = &sums[..];
             for view in views {
@@ -102,11 +102,15 @@ fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) 
     Ok(*distances.select_nth_unstable_by(rank, f32::total_cmp).1)
 }
 
-/// How often each sum is met among some of the rows.
+/// How many of some of the rows have at most each sum.
 fn counted(sums: &[[u8; BLOCK]]) -> [usize; 1 << u8::BITS] {
     let mut counts = [0; 1 << u8::BITS];
     for &sum in sums.iter().step_by(COUNTED).flatten() {
         counts[usize::from(sum)] += 1;
     }
-    counts
+    let mut total = 0;
+    counts.map(|count| {
+        total += count;
+        total
+    })
 }

@@ -68,8 +68,11 @@ impl<'a, C: Collect> Seeker<'a, C> {
     /// Measures and offers at most a chunk of listed rows.
     pub(crate) fn pick(&mut self, view: &View<'_>, rows: &[u32]) -> Result<()> {
         self.measure(view, rows)?;
+        let limit = self.answers.limit();
         for (&row, &key) in rows.iter().zip(&self.distances) {
-            self.answers.offer(key, view.segment.id(row as usize))?;
+            if key <= limit {
+                self.answers.offer(key, view.segment.id(row as usize))?;
+            }
         }
         Ok(())
     }
