@@ -10,9 +10,9 @@ use crate::pq::Codebook;
 pub(crate) enum Layout {
     /// At most 16 codewords: a plane of nibbles, two codes a byte.
     Nibbles,
-    /// At most 256, for registers of 16 entries: rows, and beside them the plane of their groups.
+    /// At most 256: rows, and beside them the plane of their groups, for registers of 16 entries.
     Grouped(Groups),
-    /// At most 256, for registers of 256 entries: columns.
+    /// The same, for registers of 256 entries: columns.
     Columns,
     /// More: rows.
     Rows,
@@ -26,7 +26,7 @@ impl Layout {
             Self::Nibbles
         } else if ks > BYTE {
             Self::Rows
-        } else if kernels.has_wide_tables() {
+        } else if kernels.prefers_columns() {
             Self::Columns
         } else {
             Self::Grouped(Groups::new(book)?)

@@ -80,6 +80,7 @@ impl Kernels {
         match self.0 {
             InstructionSet::Scalar => scalar::add_up(plane, entries, sums),
             #[cfg(target_arch = "x86_64")]
+            // Bound by memory: wider registers would not help.
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::add_up(self, plane, entries, sums);
             }
@@ -122,9 +123,14 @@ impl Kernels {
         }
     }
 
-    /// Whether [`Kernels::screen_columns`] is faster than a screen of groups.
-    pub(crate) fn has_wide_tables(self) -> bool {
-        self.0 == InstructionSet::Avx512Vbmi
+    /// Whether [`Kernels::screen_columns`] is faster than a screen of groups, which reads half as much
+    /// memory. A shuffle over 128 entries is one operation on AMD's processors and three on Intel's.
+    pub(crate) fn prefers_columns(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vbmi => super::scan_vbmi::shuffles_in_one_operation(),
+            _ => false,
+        }
     }
 
     /// As [`Kernels::screen`], of columns (blocks, m, 256).

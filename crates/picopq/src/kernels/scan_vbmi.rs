@@ -86,6 +86,12 @@ fn screen_plane<const Q: usize>(
     }
 }
 
+/// Whether this is an AMD processor, see `Kernels::prefers_columns`.
+pub(super) fn shuffles_in_one_operation() -> bool {
+    let maker = __cpuid(0);
+    [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}
+
 /// The sums of a block's rows for each query, 64 to a register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
