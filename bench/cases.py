@@ -8,6 +8,7 @@ EVERYONE = (("picopq", 1), ("nanopq", 1), ("faiss", 1))
 PICOPQ_FAISS = (("picopq", 1), ("faiss", 1))
 SCALING = (("picopq", 2), ("picopq", 1))
 FOUR_BIT = (("picopq", 1), ("fastscan", 1), ("scann", 1))  # at the same bytes a vector
+EXACT_ROUNDED = (("picopq", 1), ("fastscan", 1))  # with the same codes
 ADDING = (("picopq", 1), ("encoding", 1), ("faiss", 1))
 HOLDING = (("picopq", 1), ("faiss", 1), ("fastscan", 1))
 
@@ -56,7 +57,7 @@ class Case:
     def items(self, rows: int) -> int:
         """Things that one call does: rows encoded, codes scanned, tables built; of an index,
         queries answered."""
-        return self.nq if self.op == "index" else rows * self.nq
+        return self.nq if self.op in ("index", "recall") else rows * self.nq
 
 
 TWO = {"contestants": SCALING, "tag": "two-threads"}
@@ -117,6 +118,9 @@ CASES = [
     Case("index", "sift", 16, FULL, 0, "a hundred queries in one call", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
     Case("index", "sift", 32, FULL, 0, "the same", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
     Case("index", "sift", 64, FULL, 0, "the same", ks=16, tag="nq100", contestants=FOUR_BIT, **BATCH),
+    Case("recall", "sift", 16, FULL, 0, "exact order against rounded: 4-bit codes of 8 bytes", ks=16, nq=5_000, contestants=EXACT_ROUNDED),
+    Case("recall", "sift", 32, FULL, 0, "the same, 16 bytes", ks=16, nq=5_000, contestants=EXACT_ROUNDED),
+    Case("recall", "sift", 64, FULL, 0, "the same, 32 bytes", ks=16, nq=5_000, contestants=EXACT_ROUNDED),
     Case("index", "sift", 16, FULL, 0, "what a second thread brings to one query", **SINGLE, **TWO),
     Case("index", "sift", 32, FULL, 0, "the same, 4-bit codes", ks=16, **SINGLE, **TWO),
     Case("add", "sift", 16, FULL, QUICK, "an index filled with vectors, against encoding alone", contestants=ADDING),

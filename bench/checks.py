@@ -129,10 +129,18 @@ def search(inputs, answer):
         for query, returned, found, wanted in zip(inputs.queries, dists, ids, best):
             wrong += misranked(returned, sums(inputs, query, found), sums(inputs, query, wanted))
         report["different"] = np.count_nonzero(ids != best)
-    truth = data.truth(inputs.data, n)[: len(ids)]
-    report["10-recall@10"] = evaluate.k_recall_at_k(truth, ids, 10)
-    report["1-recall@10"] = evaluate.recall_at_k(truth, ids, 10)
-    return {"wrong": wrong} | report
+    return recall(inputs, answer) | report | {"wrong": wrong}
+
+
+def recall(inputs, answer):
+    """Recall alone: `answer` is as that of a search."""
+    _, ids = answer
+    truth = data.truth(inputs.data, len(inputs.codes), len(ids))
+    return {
+        "wrong": 0,
+        "10-recall@10": evaluate.k_recall_at_k(truth, ids, 10),
+        "1-recall@10": evaluate.recall_at_k(truth, ids, 10),
+    }
 
 
 index = search

@@ -25,6 +25,7 @@ DIM = {"sift": 128, "definitions": 384}
 CHUNK = 100_000  # descriptors per file; chunk i is drawn with seed i
 QUERY_SEED = 1_000_000
 QUERIES = 100
+MANY_QUERIES = 5_000  # where recall is compared: of 100, chance decides the third digit
 CODEBOOK_ROWS = 25_600
 
 # Photographs that ship in the wheels; the other images of skimage.data are drawings,
@@ -117,9 +118,12 @@ def vectors(name: str, rows: int) -> np.ndarray:
     return np.tile(real, (-(-rows // len(real)), 1))[:rows]
 
 
-def queries() -> np.ndarray:
-    """(QUERIES, 128) float32 descriptors that are not among the vectors."""
-    return kept("sift-queries", partial(extract_sift, QUERIES, QUERY_SEED)).astype(np.float32)
+def queries(count: int = QUERIES) -> np.ndarray:
+    """(count, 128) float32 descriptors that are not among the vectors."""
+    name, most, seed = "sift-queries", QUERIES, QUERY_SEED
+    if count > QUERIES:
+        name, most, seed = "sift-many-queries", MANY_QUERIES, QUERY_SEED + 1
+    return kept(name, partial(extract_sift, most, seed))[:count].astype(np.float32)
 
 
 def codebook(name: str, m: int, ks: int) -> np.ndarray:
@@ -149,15 +153,17 @@ def codes(name: str, m: int, ks: int, rows: int) -> np.ndarray:
     return kept(f"codes-{name}-m{m}-" + (f"ks{ks}-" if ks != 256 else "") + str(rows), encode)
 
 
-def truth(name: str, rows: int) -> np.ndarray:
-    """(QUERIES, 100) int64: the nearest vectors of each query, nearest first."""
+def truth(name: str, rows: int, count: int) -> np.ndarray:
+    """(count, 100) int64: the nearest vectors of each query, nearest first."""
 
-    def search() -> np.ndarray:
+    def search(queries: np.ndarray) -> np.ndarray:
         from picopq.evaluate import ground_truth
 
-        return ground_truth(vectors(name, rows), queries(), 100)[1]
+        return ground_truth(vectors(name, rows), queries, 100)[1]
 
-    return kept(f"truth-{name}-{rows}", search)
+    if count > QUERIES:
+        return kept(f"truth-many-{name}-{rows}", lambda: search(queries(MANY_QUERIES)))[:count]
+    return kept(f"truth-{name}-{rows}", lambda: search(queries()))[:count]
 
 
 @dataclass(frozen=True)
@@ -190,12 +196,12 @@ def inputs(case, rows: int) -> Inputs:
     arrays = {}
     if case.op in ("encode", "add", "fit", "fit_default", "opq", "opq_short"):
         arrays["vecs"] = vectors(name, rows)
-    if case.op in ("encode", "add", "decode", "dtable", "adist", "search", "index", "hold"):
+    if case.op in ("encode", "add", "decode", "dtable", "adist", "search", "index", "recall", "hold"):
         arrays["codewords"] = codebook(name, m, ks)
-    if case.op in ("decode", "adist", "search", "index", "hold"):
+    if case.op in ("decode", "adist", "search", "index", "recall", "hold"):
         arrays["codes"] = codes(name, m, ks, rows)
-    if case.op in ("dtable", "adist", "search", "index", "hold"):
-        arrays["queries"] = queries()[: case.nq]
+    if case.op in ("dtable", "adist", "search", "index", "recall", "hold"):
+        arrays["queries"] = queries(case.nq)
     return Inputs(name, m, ks, case.k, case.batch, **arrays)
 
 

@@ -16,6 +16,8 @@ class FastScan(Faiss):
         work, answer = super().index(inputs)
         return work, lambda found: (None, answer(found)[1])
 
+    recall = index
+
     def codes(self, index):
         packed = index.sa_encode(index.reconstruct_n(0, index.ntotal))  # a codeword is its own code
         return faiss.unpack_bitstrings(packed, index.pq.M, index.pq.nbits)

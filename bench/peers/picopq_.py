@@ -25,6 +25,8 @@ class Picopq(NanopqApi):
     def index(self, inputs):
         return searched(self.filled(inputs).search, inputs)
 
+    recall = index
+
     def add(self, inputs):
         pq = self.trained(inputs)
 
