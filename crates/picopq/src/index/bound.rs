@@ -52,7 +52,7 @@ impl Bound {
         Self { keys, least, base, magnitude, width, room: 0.0 }
     }
 
-    /// Prepares for a limit that is no higher than those before.
+    /// Prepares for a limit.
     pub(crate) fn aim(&mut self, limit: f32) -> Aim {
         let Some(room) = self.room_for(limit) else { return Aim::Blind };
         let bound = FULL * room / self.room;
@@ -63,7 +63,8 @@ impl Bound {
         Aim::Renew(FULL as u8)
     }
 
-    /// The bound of a limit in the bytes of the table that there is, which was made for one no lower.
+    /// The bound of a limit in the bytes of the table that there is; of one above what that was made for, all
+    /// pass.
     pub(crate) fn of(&self, limit: f32) -> u8 {
         self.room_for(limit).map_or(u8::MAX, |room| rounded_up(FULL * room / self.room))
     }

@@ -59,16 +59,16 @@ impl Groups {
 
 /// Writes the group of each codeword, shape `(ks, ds)`.
 ///
-/// A query at codeword q takes a codeword c for as near as the nearest of its group: what it sees of
-/// all, in kind of the tail that a limit leaves, is
+/// To a query, a codeword looks as near as the nearest of its group. What looks near is not excluded,
+/// so with queries q where the codewords are,
 ///
 /// ```text
-/// sum over c of weight(c) * max over c' in the group of c of exp(-|q - c'|^2 / mean)
+/// sum over q and c of weight(c) * max over c' in the group of c of exp(-|q - c'|^2 / mean)
 /// ```
 ///
-/// Summed over all q, that is made small: codewords move, one at a time, to the group where it is
-/// least. Those that lie close together stand for the dense parts of the data and are met more
-/// often, so a codeword weighs the inverse of its distance to those around it.
+/// is made small: codewords move, one at a time, to the group where it is least. Those that lie close
+/// together stand for the dense parts of the data and are met more often, so a codeword weighs the
+/// inverse of its distance to those around it.
 fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
     let rows: Vec<&[f32]> = codewords.chunks_exact(ds).collect();
     let distances: Vec<Vec<f64>> =
@@ -164,4 +164,41 @@ fn start(distances: &[Vec<f64>], groups: &mut [u8; BYTE]) {
 
 fn squared(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a - b) * f64::from(a - b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sixteen heaps of codewords are the groups, whatever the order of the codewords.
+    #[test]
+    fn heaps_are_groups() {
+        for (ks, ds) in [(17, 1), (48, 4), (255, 8), (256, 5)] {
+            let mut random = LegacyRandom::new(5);
+            let heap = |c: usize| c * 7 % NIBBLES;
+            // Corners of a cube, or places on a line.
+            let corner = |heap: usize, d: usize| if ds == 1 { heap } else { heap >> (d % 4) & 1 };
+            let codewords: Vec<f32> = (0..ks * ds)
+                .map(|at| 100.0 * corner(heap(at / ds), at % ds) as f32 + random.normal() as f32)
+                .collect();
+            let mut groups = [0; BYTE];
+            group(&codewords, ds, &mut groups);
+            for a in 0..ks {
+                for b in 0..ks {
+                    let together = groups[a] == groups[b];
+                    assert_eq!(together, heap(a) == heap(b), "ks {ks} ds {ds} of {a} and {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn awkward_codewords_are_grouped() {
+        for values in [[0.0, 0.0], [1e18, -1e18], [1e-30, 2e-30], [f32::MIN_POSITIVE, 1e18]] {
+            let codewords = values.repeat(100);
+            let mut groups = [0; BYTE];
+            group(&codewords, 1, &mut groups);
+            assert!(groups.iter().all(|&group| usize::from(group) < NIBBLES));
+        }
+    }
 }

@@ -72,3 +72,37 @@ impl DerefMut for Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn memory_is_zero_and_keeps_what_is_written() {
+        for len in [0, 1, 4096, (1 << 21) - 1, 1 << 21, (5 << 20) + 3] {
+            let mut memory = Memory::zeroed(len, "a test").unwrap();
+            assert!(memory.len() == len && memory.iter().all(|&byte| byte == 0), "{len}");
+            memory.iter_mut().zip(0..).for_each(|(byte, at)| *byte = (at % 251) as u8);
+            let copy = Memory::of(&memory, "a test").unwrap();
+            assert!(copy.iter().zip(0..).all(|(&byte, at)| byte == (at % 251) as u8), "{len}");
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let len = isize::MAX as usize - 8;
+        let refused = Memory::zeroed(len, "a test").err();
+        assert_eq!(refused, Some(Error::OutOfMemory { bytes: len, what: "a test" }));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn large_memory_begins_with_a_page() {
+        let memory = Memory::zeroed(3 << 20, "a test").unwrap();
+        assert!(
+            matches!(memory, Memory::Pages { .. })
+                && memory.as_ptr().addr().is_multiple_of(1 << 21)
+        );
+    }
+}

@@ -34,6 +34,8 @@ const FIRST_EACH: usize = 16;
 const FIRST: usize = 2048;
 /// One block of sums in so many tells how they are distributed.
 const COUNTED: usize = if cfg!(test) { 1 } else { 127 };
+/// The largest sum that is no more than a bound.
+const MOST: u8 = u8::MAX - 1;
 /// Where the bytes exclude less than one row in so many, `screen` is faster: it measures rows in turn.
 const EXCLUDED: usize = 8;
 
@@ -71,7 +73,8 @@ pub(crate) fn scan<C: Collect>(
         }
         let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / COUNTED;
         let first = counts.partition_point(|&count| count <= wanted).saturating_sub(1);
-        let first = first.min(usize::from(u8::MAX) - 1) as u8;
+        let first = first.min(MOST.into()) as u8;
+        // Where the limit is above what the bytes were made for, sums that saturated pass, too.
         for range in [0..=first, first + 1..=u8::MAX] {
             let mut rest = &sums[..];
             for view in views {

@@ -25,18 +25,18 @@ pub(super) fn screen<const Q: usize>(
     _proof: Kernels,
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    masks: [&mut [[u32; PLANE_MASKS]]; Q],
+    mut masks: [&mut [[u32; PLANE_MASKS]]; Q],
 ) {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
     // `Kernels::of` alone, which checks it.
-    unsafe { screen_plane(plane, sieves, masks) }
+    unsafe { screen_plane(plane, sieves, &mut masks) }
 }
 
 #[target_feature(enable = "avx2")]
 fn screen_plane<const Q: usize>(
     plane: &[u8],
     sieves: [Sieve<'_>; Q],
-    masks: [&mut [[u32; PLANE_MASKS]]; Q],
+    masks: &mut [&mut [[u32; PLANE_MASKS]]; Q],
 ) {
     let block_bytes = sieves[0].entries.len() / NIBBLES * PLANE;
     for (at, block) in plane.chunks_exact(block_bytes).enumerate() {
