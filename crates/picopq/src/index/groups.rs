@@ -11,9 +11,11 @@ use crate::random::LegacyRandom;
 use crate::threads::{self, Task};
 
 /// How often every codeword is looked at, at most, for a group that suits it better.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 6;
 /// Neighbours that tell how close codewords lie to each other.
 const NEIGHBOURS: usize = 3;
+/// Neighbours whose groups a codeword may join.
+const NEAR: usize = 8;
 
 pub(crate) struct Groups {
     of: Vec<[u8; BYTE]>, // (m,): the group of each code
@@ -75,55 +77,74 @@ fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
         rows.iter().map(|a| rows.iter().map(|b| squared(a, b)).collect()).collect();
     let mean = distances.iter().flatten().sum::<f64>() / (rows.len() * rows.len()) as f64;
     let mean = mean.max(f64::MIN_POSITIVE);
-    let weight = |distances: &Vec<f64>| {
-        let mut around = distances.clone();
-        around.select_nth_unstable_by(NEIGHBOURS, f64::total_cmp);
-        let around: f64 = around[..=NEIGHBOURS].iter().sum();
+    let neighbours: Vec<Vec<usize>> = distances
+        .iter()
+        .map(|distances| {
+            let mut order: Vec<usize> = (0..rows.len()).collect();
+            let nearer = |a: &usize, b: &usize| distances[*a].total_cmp(&distances[*b]);
+            order.select_nth_unstable_by(NEAR, nearer);
+            order.truncate(NEAR + 1);
+            order.sort_unstable_by(nearer);
+            order
+        })
+        .collect();
+    let weight = |(distances, near): (&Vec<f64>, &Vec<usize>)| {
+        let around: f64 = near.iter().take(NEIGHBOURS + 1).map(|&c| distances[c]).sum();
         // Of codewords that coincide, no weight would be too much.
         (mean / around.max(1e-6 * mean)).sqrt() as f32
     };
-    let weights: Vec<f32> = distances.iter().map(weight).collect();
-    // The matrix is symmetric: a row has what each query sees of one codeword.
-    let nearness = |distance: &f64| (-distance / mean).exp() as f32;
-    let seen: Vec<Vec<f32>> =
-        distances.iter().map(|row| row.iter().map(nearness).collect()).collect();
+    let weights: Vec<f32> = distances.iter().zip(&neighbours).map(weight).collect();
+    // The matrix is symmetric: a row has how near each query sees one codeword.
+    let seen: Vec<Seen> = distances
+        .iter()
+        .map(|row| {
+            let mut seen = [0.0; BYTE];
+            let nearness = |distance: &f64| ((-distance / mean) as f32).exp();
+            seen.iter_mut().zip(row).for_each(|(seen, distance)| *seen = nearness(distance));
+            seen
+        })
+        .collect();
 
     start(&distances, groups);
-    let mut seen_of_groups = vec![[0.0; NIBBLES]; rows.len()]; // (queries, groups)
+    let mut seen_of_groups = [[0.0; BYTE]; NIBBLES];
     let mut weight_of_groups = [0.0; NIBBLES];
     for ((seen, weight), &group) in seen.iter().zip(&weights).zip(&*groups) {
-        let group = usize::from(group);
-        weight_of_groups[group] += weight;
-        raise(&mut seen_of_groups, group, seen);
+        raise(&mut seen_of_groups[usize::from(group)], seen);
+        weight_of_groups[usize::from(group)] += weight;
     }
     for _ in 0..ROUNDS {
         let mut moved = false;
         for c in 0..rows.len() {
             let from = usize::from(groups[c]);
             // Its group without it.
-            seen_of_groups.iter_mut().for_each(|seen| seen[from] = 0.0);
+            seen_of_groups[from] = [0.0; BYTE];
             for (other, seen) in seen.iter().enumerate() {
                 if other != c && usize::from(groups[other]) == from {
-                    raise(&mut seen_of_groups, from, seen);
+                    raise(&mut seen_of_groups[from], seen);
                 }
             }
             weight_of_groups[from] -= weights[c];
-            let (mut with, mut without) = ([0.0; NIBBLES], [0.0; NIBBLES]);
-            for (of_groups, &seen) in seen_of_groups.iter().zip(&seen[c]) {
-                for group in 0..NIBBLES {
-                    with[group] += of_groups[group].max(seen);
-                    without[group] += of_groups[group];
+            let more = |group: usize| {
+                let [before, after] = totals(&seen_of_groups[group], &seen[c]);
+                let weight = weight_of_groups[group];
+                (weight + weights[c]) * after - weight * before
+            };
+            // Groups far away are not looked at.
+            let (mut to, mut least) = (from, more(from));
+            let mut met = 1_u32 << from;
+            for &neighbour in &neighbours[c] {
+                let group = usize::from(groups[neighbour]);
+                if met >> group & 1 == 0 {
+                    met |= 1 << group;
+                    let more = more(group);
+                    if more < least {
+                        (to, least) = (group, more);
+                    }
                 }
             }
-            let more = |group: usize| {
-                let before = weight_of_groups[group];
-                (before + weights[c]) * with[group] - before * without[group]
-            };
-            let to =
-                (0..NIBBLES).fold(from, |to, next| if more(next) < more(to) { next } else { to });
             groups[c] = to as u8;
+            raise(&mut seen_of_groups[to], &seen[c]);
             weight_of_groups[to] += weights[c];
-            raise(&mut seen_of_groups, to, &seen[c]);
             moved |= to != from;
         }
         if !moved {
@@ -132,11 +153,35 @@ fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
     }
 }
 
-/// A group is seen at least as its codeword is.
-fn raise(seen_of_groups: &mut [[f32; NIBBLES]], group: usize, seen: &[f32]) {
-    for (of_groups, &seen) in seen_of_groups.iter_mut().zip(seen) {
-        of_groups[group] = of_groups[group].max(seen);
+/// How near each query sees something.
+type Seen = [f32; BYTE];
+
+/// As `f32::max` of numbers, in one instruction.
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// A group is seen at least as near as its codeword.
+fn raise(group: &mut Seen, codeword: &Seen) {
+    group
+        .iter_mut()
+        .zip(codeword)
+        .for_each(|(group, codeword)| *group = greater(*group, *codeword));
+}
+
+/// The sums over all queries before and after [`raise`].
+fn totals(group: &Seen, codeword: &Seen) -> [f32; 2] {
+    const LANES: usize = 8; // sums that a processor adds side by side
+    let mut totals = [[0.0; LANES]; 2];
+    for (group, codeword) in
+        group.as_chunks::<LANES>().0.iter().zip(codeword.as_chunks::<LANES>().0)
+    {
+        for lane in 0..LANES {
+            totals[0][lane] += group[lane];
+            totals[1][lane] += greater(group[lane], codeword[lane]);
+        }
     }
+    totals.map(|lanes| lanes.iter().sum())
 }
 
 /// Sixteen codewords, drawn one after another by the squared distance to those before (Arthur &

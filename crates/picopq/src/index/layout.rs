@@ -64,36 +64,44 @@ fn widened(keys: &[f32], ks: usize, width: usize) -> Result<Vec<f32>> {
 }
 
 /// The plane (blocks, m, 64) of the nibbles that stand for the codes (n, m); the last block is
-/// filled up with zeros.
+/// filled up with those of code 0.
 pub(crate) fn plane(codes: &[u8], m: usize, nibble: impl Fn(usize, u8) -> u8) -> Result<Memory> {
-    let what = "the plane of nibbles";
-    let blocks = (codes.len() / m).div_ceil(2 * PLANE);
-    let mut plane = Memory::zeroed(size(&[blocks, m, PLANE], what)?, what)?;
-    for (codes, block) in codes.chunks(2 * PLANE * m).zip(plane.chunks_exact_mut(m * PLANE)) {
-        for (row, codes) in codes.chunks_exact(m).enumerate() {
-            let (byte, shift) = (row % PLANE, row / PLANE * 4);
-            let sub_spaces = block.chunks_exact_mut(PLANE).zip(codes).enumerate();
-            for (sub_space, (bytes, &code)) in sub_spaces {
-                bytes[byte] |= nibble(sub_space, code) << shift;
-            }
+    let write = |sub_space: usize, column: &[u8; 2 * PLANE], bytes: &mut [u8; PLANE]| {
+        let (low, high) = column.split_at(PLANE);
+        for ((byte, &low), &high) in bytes.iter_mut().zip(low).zip(high) {
+            *byte = nibble(sub_space, low) | nibble(sub_space, high) << 4;
         }
-    }
-    Ok(plane)
+    };
+    transposed(codes, m, write, "the plane of nibbles")
 }
 
 /// The columns (blocks, m, 256) of the codes (n, m); the last block is filled up with zeros.
 pub(crate) fn columns(codes: &[u8], m: usize) -> Result<Memory> {
-    let what = "the columns of codes";
-    let blocks = (codes.len() / m).div_ceil(COLUMNS);
-    let mut columns = Memory::zeroed(size(&[blocks, m, COLUMNS], what)?, what)?;
-    for (codes, block) in codes.chunks(COLUMNS * m).zip(columns.chunks_exact_mut(m * COLUMNS)) {
-        for (row, codes) in codes.chunks_exact(m).enumerate() {
-            for (column, &code) in block.chunks_exact_mut(COLUMNS).zip(codes) {
-                column[row] = code;
+    let write = |_, column: &[u8; COLUMNS], bytes: &mut [u8; COLUMNS]| *bytes = *column;
+    transposed(codes, m, write, "the columns of codes")
+}
+
+/// Blocks (blocks, m, BYTES) of ROWS codes (n, m) each, of which `write` gets one sub-space after the
+/// other; the last is filled up with zeros.
+fn transposed<const ROWS: usize, const BYTES: usize>(
+    codes: &[u8],
+    m: usize,
+    write: impl Fn(usize, &[u8; ROWS], &mut [u8; BYTES]),
+    what: &'static str,
+) -> Result<Memory> {
+    let blocks = (codes.len() / m).div_ceil(ROWS);
+    let mut memory = Memory::zeroed(size(&[blocks, m, BYTES], what)?, what)?;
+    let (out, _) = memory.as_chunks_mut::<BYTES>();
+    for (codes, out) in codes.chunks(ROWS * m).zip(out.chunks_exact_mut(m)) {
+        for (sub_space, out) in out.iter_mut().enumerate() {
+            let mut column = [0; ROWS];
+            for (row, codes) in column.iter_mut().zip(codes.chunks_exact(m)) {
+                *row = codes[sub_space];
             }
+            write(sub_space, &column, out);
         }
     }
-    Ok(columns)
+    Ok(memory)
 }
 
 /// The codes of a row of a plane of codes.

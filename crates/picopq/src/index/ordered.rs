@@ -10,6 +10,8 @@
 //!     the other rows, where it does not exclude them
 //! ```
 
+use std::ops::RangeInclusive;
+
 use super::View;
 use super::plain::Seeker;
 use super::screen::{self, Screen};
@@ -74,15 +76,19 @@ pub(crate) fn scan<C: Collect>(
         let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / COUNTED;
         let first = counts.partition_point(|&count| count <= wanted).saturating_sub(1);
         let first = first.min(MOST.into()) as u8;
-        // Where the limit is above what the bytes were made for, sums that saturated pass, too.
-        for range in [0..=first, first + 1..=u8::MAX] {
+        let mut pick = |seeker: &mut Seeker<'_, C>, range: RangeInclusive<u8>| {
             let mut rest = &sums[..];
             for view in views {
                 let (mine, others) = rest.split_at(view.blocks.len());
                 screen.pick(seeker, view, mine, range.clone(), kernels, task)?;
                 rest = others;
             }
-        }
+            Ok(())
+        };
+        pick(seeker, 0..=first)?;
+        seeker.share(k)?;
+        // Where the limit is above what the bytes were made for, sums that saturated pass, too.
+        pick(seeker, first + 1..=u8::MAX)?;
     }
     Ok(())
 }

@@ -45,6 +45,11 @@ impl<'a, C: Collect> Seeker<'a, C> {
         self.shared.lower(self.answers.limit())
     }
 
+    /// Lets other parts of the scan know what was found so far.
+    pub(crate) fn share(&self, k: usize) -> Result<()> {
+        self.shared.pool(self.answers.kept(), k)
+    }
+
     /// Measures at most a chunk of rows, one after another; offers those that pass the filter.
     pub(crate) fn run(&mut self, view: &View<'_>, rows: Range<usize>) -> Result<()> {
         let distances = &mut self.distances[..rows.len()];

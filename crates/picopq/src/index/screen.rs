@@ -32,6 +32,7 @@ pub(crate) struct Screen {
     entries: Vec<u8>, // (m, width)
     masks: [u32; CHUNK_BLOCKS],
     rows: Vec<u32>, // room for every row of a chunk
+    listed: Vec<u32>,
 }
 
 impl Screen {
@@ -39,7 +40,7 @@ impl Screen {
     pub(crate) fn new(keys: Vec<f32>, width: usize) -> Result<Self> {
         let bound = Bound::new(keys, width);
         let rows = filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?;
-        Ok(Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows })
+        Ok(Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows, listed: Vec::new() })
     }
 
     /// What passes at this limit; `None` where bytes do not help.
@@ -93,20 +94,20 @@ impl Screen {
         kernels: Kernels,
         task: &Task,
     ) -> Result<()> {
-        let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
-        if range.is_empty() {
-            return Ok(());
-        }
-        let mut rows = Vec::new();
+        self.listed.clear();
         for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK_BLOCKS)) {
+            let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
+            if range.is_empty() {
+                break;
+            }
             let masks = &mut self.masks[..blocks.len()];
-            kernels.between(sums, range.clone(), masks);
+            kernels.between(sums, range, masks);
             view.keep_selected(masks, blocks.clone());
             let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
-            reserve(&mut rows, left, "the rows that are left")?;
-            rows.extend_from_slice(&self.rows[..left]);
+            reserve(&mut self.listed, left, "the rows that are left")?;
+            self.listed.extend_from_slice(&self.rows[..left]);
         }
-        seeker.listed(view, &rows, task)
+        seeker.listed(view, &self.listed, task)
     }
 }
 
