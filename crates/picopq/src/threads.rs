@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rayon::prelude::*;
@@ -95,6 +95,8 @@ struct ProcessPool {
     process: u32,
     threads: usize,
     pool: rayon::ThreadPool,
+    /// One thread less: the caller's works, too. One more would only compete with it.
+    helpers: rayon::ThreadPool,
 }
 
 /// More threads than any processor has today.
@@ -129,11 +131,14 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
     }
     // A machine that refuses so many may grant fewer.
     let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2));
-    let pool = halves.take_while(|&threads| threads > 1).find_map(|threads| {
-        let name = |index| format!("picopq-{index}");
+    let start = |threads: usize, name: &'static str| {
+        let name = move |index| format!("picopq-{name}{index}");
         rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
-    })?;
-    let fresh = Arc::new(ProcessPool { process, threads, pool });
+    };
+    let (pool, helpers) = halves
+        .take_while(|&threads| threads > 1)
+        .find_map(|threads| Some((start(threads, "")?, start(threads - 1, "helper-")?)))?;
+    let fresh = Arc::new(ProcessPool { process, threads, pool, helpers });
     if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
         && old.process != process
     {
@@ -200,9 +205,24 @@ where
         return items.into_par_iter().map(one).collect();
     }
     match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
-        Some(mine) if items.len() <= threads => each_its_own(&mine.pool, items, one),
+        Some(mine) if items.len() <= threads => each_its_own(&mine.helpers, items, one),
         Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
         None => items.into_iter().map(one).collect(),
+    }
+}
+
+/// How long a thread stays awake for what is likely to come at once: falling asleep and waking takes
+/// tens of microseconds, which short searches feel.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// Numbers the calls of [`each_its_own`].
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps a helper awake until the next call.
+fn await_next(call: usize) {
+    let started = Instant::now();
+    while CALLS.load(Relaxed) == call && started.elapsed() < PATIENCE {
+        std::thread::yield_now();
     }
 }
 
@@ -215,15 +235,25 @@ fn each_its_own<I: Send, T: Send>(
 ) -> Result<Vec<T>> {
     let mut results = with_capacity(items.len(), "the results")?;
     results.resize_with(items.len(), || None);
-    let one = &one;
+    let call = CALLS.fetch_add(1, Relaxed) + 1;
+    let (one, left) = (&one, &AtomicUsize::new(items.len() - 1));
     pool.in_place_scope(|scope| {
         let mut pairs = items.into_iter().zip(&mut results);
         let first = pairs.next();
         for (item, result) in pairs {
-            scope.spawn(move |_| *result = Some(one(item)));
+            scope.spawn(move |_| {
+                *result = Some(one(item));
+                left.fetch_sub(1, Relaxed);
+                rayon::spawn(move || await_next(call));
+            });
         }
         if let Some((item, result)) = first {
             *result = Some(one(item));
+        }
+        // Items are of one length: the others end soon.
+        let started = Instant::now();
+        while left.load(Relaxed) > 0 && started.elapsed() < PATIENCE {
+            std::hint::spin_loop();
         }
     });
     results.into_iter().flatten().collect()
