@@ -4,7 +4,7 @@
 //! Andre, Kermarrec, Le Scouarnec: "Cache locality is not enough", VLDB 2015); codewords that are
 //! near to each other share a group, so that the bound is close.
 
-use crate::error::{Result, filled};
+use crate::error::{Result, copied, filled, with_capacity};
 use crate::kernels::{BYTE, NIBBLES};
 use crate::pq::Codebook;
 use crate::random::LegacyRandom;
@@ -28,7 +28,7 @@ impl Groups {
         let sub_spaces = (0..book.m()).collect();
         let of = threads::map(&Task::new(), sub_spaces, |m| {
             let mut groups = [0; BYTE];
-            group(book.sub_space(m), book.ds(), &mut groups);
+            group(book.sub_space(m), book.ds(), &mut groups)?;
             Ok(groups)
         })?;
         Ok(Self { of, ks: book.ks() })
@@ -71,41 +71,33 @@ impl Groups {
 /// is made small: codewords move, one at a time, to the group where it is least. Those that lie close
 /// together stand for the dense parts of the data and are met more often, so a codeword weighs the
 /// inverse of its distance to those around it.
-fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
-    let rows: Vec<&[f32]> = codewords.chunks_exact(ds).collect();
-    let distances: Vec<Vec<f64>> =
-        rows.iter().map(|a| rows.iter().map(|b| squared(a, b)).collect()).collect();
-    let mean = distances.iter().flatten().sum::<f64>() / (rows.len() * rows.len()) as f64;
+fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) -> Result<()> {
+    let (ks, what) = (codewords.len() / ds, "the distances of codewords");
+    let mut distances = with_capacity(ks * ks, what)?;
+    for a in codewords.chunks_exact(ds) {
+        distances.extend(codewords.chunks_exact(ds).map(|b| squared(a, b)));
+    }
+    let mean = distances.iter().sum::<f64>() / distances.len() as f64;
     let mean = mean.max(f64::MIN_POSITIVE);
-    let neighbours: Vec<Vec<usize>> = distances
-        .iter()
-        .map(|distances| {
-            let mut order: Vec<usize> = (0..rows.len()).collect();
-            let nearer = |a: &usize, b: &usize| distances[*a].total_cmp(&distances[*b]);
-            order.select_nth_unstable_by(NEAR, nearer);
-            order.truncate(NEAR + 1);
-            order.sort_unstable_by(nearer);
-            order
-        })
-        .collect();
-    let weight = |(distances, near): (&Vec<f64>, &Vec<usize>)| {
-        let around: f64 = near.iter().take(NEIGHBOURS + 1).map(|&c| distances[c]).sum();
-        // Of codewords that coincide, no weight would be too much.
-        (mean / around.max(1e-6 * mean)).sqrt() as f32
-    };
-    let weights: Vec<f32> = distances.iter().zip(&neighbours).map(weight).collect();
+    let mut weights = [0.0; BYTE];
+    let mut neighbours = filled(ks, [0; NEAR + 1], what)?;
     // The matrix is symmetric: a row has how near each query sees one codeword.
-    let seen: Vec<Seen> = distances
-        .iter()
-        .map(|row| {
-            let mut seen = [0.0; BYTE];
-            let nearness = |distance: &f64| ((-distance / mean) as f32).exp();
-            seen.iter_mut().zip(row).for_each(|(seen, distance)| *seen = nearness(distance));
-            seen
-        })
-        .collect();
+    let mut seen: Vec<Seen> = filled(ks, [0.0; BYTE], what)?;
+    for (c, distances) in distances.chunks_exact(ks).enumerate() {
+        let mut order: [usize; BYTE] = std::array::from_fn(|c| c);
+        let nearer = |a: &usize, b: &usize| distances[*a].total_cmp(&distances[*b]);
+        order[..ks].select_nth_unstable_by(NEAR, nearer);
+        order[..=NEAR].sort_unstable_by(nearer);
+        neighbours[c].copy_from_slice(&order[..=NEAR]);
+        let around: f64 = order[..=NEIGHBOURS].iter().map(|&c| distances[c]).sum();
+        // Of codewords that coincide, no weight would be too much.
+        weights[c] = (mean / around.max(1e-6 * mean)).sqrt() as f32;
+        for (seen, distance) in seen[c].iter_mut().zip(distances) {
+            *seen = ((-distance / mean) as f32).exp();
+        }
+    }
 
-    start(&distances, groups);
+    start(&distances, ks, groups)?;
     let mut seen_of_groups = [[0.0; BYTE]; NIBBLES];
     let mut weight_of_groups = [0.0; NIBBLES];
     for ((seen, weight), &group) in seen.iter().zip(&weights).zip(&*groups) {
@@ -114,7 +106,7 @@ fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
     }
     for _ in 0..ROUNDS {
         let mut moved = false;
-        for c in 0..rows.len() {
+        for c in 0..ks {
             let from = usize::from(groups[c]);
             // Its group without it.
             seen_of_groups[from] = [0.0; BYTE];
@@ -151,6 +143,7 @@ fn group(codewords: &[f32], ds: usize, groups: &mut [u8; BYTE]) {
             break;
         }
     }
+    Ok(())
 }
 
 /// How near each query sees something.
@@ -186,10 +179,11 @@ fn totals(group: &Seen, codeword: &Seen) -> [f32; 2] {
 
 /// Sixteen codewords, drawn one after another by the squared distance to those before (Arthur &
 /// Vassilvitskii 2007); every codeword begins in the group of the nearest.
-fn start(distances: &[Vec<f64>], groups: &mut [u8; BYTE]) {
+fn start(distances: &[f64], ks: usize, groups: &mut [u8; BYTE]) -> Result<()> {
     let mut random = LegacyRandom::new(0);
-    let mut drawn = random.up_to(distances.len() as u64 - 1) as usize;
-    let mut nearest = distances[drawn].clone();
+    let row = |c: usize| &distances[c * ks..][..ks];
+    let mut drawn = random.up_to(ks as u64 - 1) as usize;
+    let mut nearest = copied(row(drawn), "the distances of codewords")?;
     for group in 1..NIBBLES as u8 {
         let mut rest = random.uniform() * nearest.iter().sum::<f64>();
         let next = nearest.iter().position(|share| {
@@ -197,14 +191,13 @@ fn start(distances: &[Vec<f64>], groups: &mut [u8; BYTE]) {
             rest < 0.0
         });
         drawn = next.unwrap_or(0);
-        for ((nearest, &distance), of) in
-            nearest.iter_mut().zip(&distances[drawn]).zip(&mut *groups)
-        {
+        for ((nearest, &distance), of) in nearest.iter_mut().zip(row(drawn)).zip(&mut *groups) {
             if distance < *nearest {
                 (*nearest, *of) = (distance, group);
             }
         }
     }
+    Ok(())
 }
 
 fn squared(a: &[f32], b: &[f32]) -> f64 {
@@ -227,7 +220,7 @@ mod tests {
                 .map(|at| 100.0 * corner(heap(at / ds), at % ds) as f32 + random.normal() as f32)
                 .collect();
             let mut groups = [0; BYTE];
-            group(&codewords, ds, &mut groups);
+            group(&codewords, ds, &mut groups).unwrap();
             for a in 0..ks {
                 for b in 0..ks {
                     let together = groups[a] == groups[b];
@@ -242,7 +235,7 @@ mod tests {
         for values in [[0.0, 0.0], [1e18, -1e18], [1e-30, 2e-30], [f32::MIN_POSITIVE, 1e18]] {
             let codewords = values.repeat(100);
             let mut groups = [0; BYTE];
-            group(&codewords, 1, &mut groups);
+            group(&codewords, 1, &mut groups).unwrap();
             assert!(groups.iter().all(|&group| usize::from(group) < NIBBLES));
         }
     }
