@@ -85,7 +85,7 @@ impl Draws<'_> {
                     task.check()?;
                     let row = spread.look_up(uniform);
                     take(row);
-                    spread.add(row)?;
+                    spread.add(row, task)?;
                 }
             }
             Draws::Normals(normals) => {
@@ -146,12 +146,12 @@ impl Spread {
             drawn: Vec::new(),
             sums: filled(n.div_ceil(BLOCK), 0.0, "the sums")?,
         };
-        spread.add(first)?;
+        spread.add(first, task)?;
         Ok(spread)
     }
 
     /// Makes a row a codeword.
-    fn add(&mut self, row: usize) -> Result<()> {
+    fn add(&mut self, row: usize, task: &Task) -> Result<()> {
         let Self { rows, ds, nearest, owners, drawn, sums } = self;
         let codeword = &rows[row * *ds..][..*ds];
         let distance = |row: usize| squared_distance(&rows[row * *ds..][..*ds], codeword);
@@ -161,6 +161,7 @@ impl Spread {
         limits.extend(drawn.iter().map(|&other| QUARTER * distance(other)));
         let blocks = nearest.chunks_mut(BLOCK).zip(owners.chunks_mut(BLOCK)).zip(sums);
         for (block, ((nearest, owners), sum)) in blocks.enumerate() {
+            task.check()?;
             let (mut near, mut count) = ([0; BLOCK], 0);
             for (i, (&nearest, &owner)) in nearest.iter().zip(&*owners).enumerate() {
                 near[count] = i;
