@@ -95,8 +95,6 @@ struct ProcessPool {
     process: u32,
     threads: usize,
     pool: rayon::ThreadPool,
-    /// One thread less: the caller's works, too. One more would only compete with it.
-    helpers: rayon::ThreadPool,
 }
 
 /// More threads than any processor has today.
@@ -131,14 +129,11 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
     }
     // A machine that refuses so many may grant fewer.
     let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2));
-    let start = |threads: usize, name: &'static str| {
-        let name = move |index| format!("picopq-{name}{index}");
+    let pool = halves.take_while(|&threads| threads > 1).find_map(|threads| {
+        let name = |index| format!("picopq-{index}");
         rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
-    };
-    let (pool, helpers) = halves
-        .take_while(|&threads| threads > 1)
-        .find_map(|threads| Some((start(threads, "")?, start(threads - 1, "helper-")?)))?;
-    let fresh = Arc::new(ProcessPool { process, threads, pool, helpers });
+    })?;
+    let fresh = Arc::new(ProcessPool { process, threads, pool });
     if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
         && old.process != process
     {
@@ -205,7 +200,7 @@ where
         return items.into_par_iter().map(one).collect();
     }
     match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
-        Some(mine) if items.len() <= threads => each_its_own(&mine.helpers, items, one),
+        Some(mine) if items.len() <= threads => each_its_own(&mine.pool, items, one),
         Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
         None => items.into_iter().map(one).collect(),
     }
@@ -218,7 +213,7 @@ const PATIENCE: Duration = Duration::from_micros(100);
 /// Numbers the calls of [`each_its_own`].
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// Keeps a helper awake until the next call.
+/// Keeps a thread of the pool awake until the next call.
 fn await_next(call: usize) {
     let started = Instant::now();
     while CALLS.load(Relaxed) == call && started.elapsed() < PATIENCE {
