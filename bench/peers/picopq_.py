@@ -3,7 +3,6 @@
 from peers import searched
 from peers.nanopq_ import NanopqApi, same
 
-
 MOST_CALLS = 100  # of one case in a run
 
 

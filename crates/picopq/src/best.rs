@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pooled_limit_is_the_worst_of_the_best_of_all() {
+        let limit = SharedLimit::new();
+        let limit_after = |found: &[Keyed]| {
+            limit.pool(found, 3).unwrap();
+            limit.lower(f32::INFINITY)
+        };
+        assert_eq!(limit_after(&[(5.0, 1), (1.0, 2)]), f32::INFINITY);
+        assert_eq!(limit_after(&[(4.0, 3), (6.0, 4)]), 5.0);
+        assert_eq!(limit_after(&[(2.0, 5), (9.0, 6)]), 4.0);
+    }
+
+    #[test]
     fn the_best_are_the_head_of_a_sort() {
         let offers: Vec<Keyed> = (0..97).map(|i| ((i * 37 % 10) as f32, 96 - i)).collect();
         let mut sorted = offers.clone();

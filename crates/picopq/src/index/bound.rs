@@ -63,8 +63,8 @@ impl Bound {
         Aim::Renew(FULL as u8)
     }
 
-    /// The bound of a limit in the bytes of the table that there is; of one above what that was made for, all
-    /// pass.
+    /// The bound of a limit in the bytes of the table that there is. It is 255, which every sum passes,
+    /// where the limit is far enough above what the table was made for.
     pub(crate) fn of(&self, limit: f32) -> u8 {
         self.room_for(limit).map_or(u8::MAX, |room| rounded_up(FULL * room / self.room))
     }

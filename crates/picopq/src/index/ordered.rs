@@ -23,7 +23,7 @@ use crate::threads::Task;
 
 /// With fewer rows for each answer there is little to gain.
 const ROWS_EACH: usize = 1 << 8;
-/// Nor with fewer rows. This and `SPAN` are less in tests, so that few rows reach every branch.
+/// Nor with fewer rows. This, `SPAN` and `FIRST` are less in tests, so that few rows reach every branch.
 const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Views of a span, whose sums take at most a megabyte.
 const SPAN: usize = if cfg!(test) { 1 } else { (1 << 20) / SEGMENT_ROWS };
@@ -32,8 +32,8 @@ const SAMPLE: usize = 512;
 /// How many of those the bytes are made for, at least: fewer, and chance decides.
 const SAMPLED: usize = 2;
 /// Rows that are measured first: so many for each answer, and at least so many.
-const FIRST_EACH: usize = 16;
-const FIRST: usize = 2048;
+const FIRST_EACH: usize = if cfg!(test) { 2 } else { 16 };
+const FIRST: usize = if cfg!(test) { 16 } else { 2048 };
 /// One block of sums in so many tells how they are distributed.
 const COUNTED: usize = if cfg!(test) { 1 } else { 127 };
 /// The largest sum that is no more than a bound.

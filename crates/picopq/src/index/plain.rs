@@ -18,6 +18,7 @@ pub(crate) struct Seeker<'a, C> {
     scan: Scan<'a>,
     answers: C,
     shared: &'a SharedLimit,
+    has_shared: bool,
     distances: Vec<f32>,
 }
 
@@ -29,7 +30,7 @@ impl<'a, C: Collect> Seeker<'a, C> {
         shared: &'a SharedLimit,
     ) -> Result<Self> {
         let distances = filled(CHUNK_BLOCKS * BLOCK, 0.0, "the distances")?;
-        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, shared, distances })
+        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, shared, has_shared: false, distances })
     }
 
     pub(crate) fn keys(&self) -> &'a [f32] {
@@ -45,8 +46,12 @@ impl<'a, C: Collect> Seeker<'a, C> {
         self.shared.lower(self.answers.limit())
     }
 
-    /// Lets other parts of the scan know what was found so far.
-    pub(crate) fn share(&self, k: usize) -> Result<()> {
+    /// Lets other parts of the scan know what was found so far; only once, as an answer that is
+    /// counted twice would make the limit too low.
+    pub(crate) fn share(&mut self, k: usize) -> Result<()> {
+        if std::mem::replace(&mut self.has_shared, true) {
+            return Ok(());
+        }
         self.shared.pool(self.answers.kept(), k)
     }
 

@@ -208,6 +208,26 @@ fn large_searches_answer_as_the_plain_scan_does() {
     }
 }
 
+/// Each segment is a span of its own to a query that measures the most promising rows first.
+#[test]
+fn segments_one_after_another_answer_as_the_plain_scan_does() {
+    for seed in [1, 3, 5, 7] {
+        let mut case = case((8, 256, 5000, 4), Metric::L2, Values::Normal, false, seed);
+        let mut random = LegacyRandom::new(seed);
+        for rows in [2000, 900, 400] {
+            let codes: Vec<u32> = (0..rows * 8).map(|_| random.up_to(255) as u32).collect();
+            let added = Codes::new(&codes[..], 8, 256).unwrap();
+            case.index.add_codes(&added, None, &Task::new()).unwrap();
+            case.codes.extend(codes);
+        }
+        case.ids = (0..8300).collect();
+        assert_eq!(case.index.rows.load().segments.len(), 4);
+        for k in 1..32 {
+            case.check(k, Filter::All, |_| true);
+        }
+    }
+}
+
 #[test]
 fn rows_keep_their_ids_and_codes() {
     let case = case((3, 20, 700, 1), Metric::L2, Values::Normal, true, 9);
