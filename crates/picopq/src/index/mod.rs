@@ -1,7 +1,7 @@
 //! Codes laid out for scanning, with ids: add, search, remove, while others read.
 //!
 //! ```text
-//! codes --Layout--> Segments (<= 65,536 rows each, never changed, shared by reference)
+//! codes --Layout--> Segments (<= 262,144 rows each, never changed, shared by reference)
 //!
 //! queries --tables--> Seekers --+--> plain         codes wider than a byte
 //!                               +--> screen        codes of a nibble or a byte
@@ -12,6 +12,7 @@
 //! that cannot be among the answers. Parts of the rows and batches of queries run in parallel;
 //! answers are ordered by distance and id, so that neither shows.
 
+mod bands;
 mod bound;
 mod filter;
 mod groups;
@@ -60,6 +61,9 @@ const MAX_INTERLEAVED_M: usize = 64;
 const MIN_INTERLEAVED_ROWS: usize = 1 << 14;
 /// Look-ups of one query that pay for waking a thread.
 const PART_LOOKUPS: usize = 1 << 20;
+/// Look-ups of one query in a tile, through which the queries of a batch go in turn: its codes stay
+/// in the second cache.
+const TILE_LOOKUPS: usize = 1 << 20;
 /// Answers that a batch keeps at once, for searches with a large k.
 const BATCH_ANSWERS: usize = 1 << 20;
 
@@ -102,8 +106,8 @@ struct Rows {
 }
 
 impl Index {
-    /// An empty index. Cost: for codes of a byte, k-means of 16 groups over the codewords of each
-    /// sub-space, unless the processor has registers for 256 entries.
+    /// An empty index. Cost: for codes of a byte, a search for 16 groups of the codewords of each
+    /// sub-space (milliseconds each), unless the processor has registers for 256 entries.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::KernelsUnavailable`].
@@ -181,7 +185,7 @@ impl Index {
         })
     }
 
-    /// What is stored, block by block: the ids and codes of at most 65,536 rows. Rows added or
+    /// What is stored, block by block: the ids and codes of at most 262,144 rows. Rows added or
     /// removed meanwhile do not show.
     pub fn blocks(&self) -> impl Iterator<Item = Result<(Vec<i64>, Codes<'static>)>> + use<> {
         let (rows, ks) = (self.rows.load_full(), self.quantizer.codebook().ks());
@@ -524,7 +528,7 @@ impl Index {
             let mut screens = Vec::new();
             for seeker in &seekers {
                 if let Some((keys, width)) = self.layout.screened(seeker.keys(), book.ks())? {
-                    screens.push(Screen::new(keys, width)?);
+                    screens.push(Screen::new(keys, width, self.layout.band(m))?);
                 }
             }
             if screens.is_empty() { Scan::Plain } else { Scan::Screen(screens) }
@@ -544,13 +548,14 @@ impl Index {
             }
             whole.clear();
         }
-        for view in &whole {
+        let tile = (TILE_LOOKUPS / BLOCK / m).next_multiple_of(CHUNK_BLOCKS);
+        for view in whole.iter().flat_map(|view| view.parts(tile)) {
             match &mut scan {
-                Scan::Plain => seekers.iter_mut().try_for_each(|seeker| seeker.all(view, task))?,
-                Scan::Interleaved(batch) => batch.scan(&mut seekers, view, kernels, task)?,
+                Scan::Plain => seekers.iter_mut().try_for_each(|seeker| seeker.all(&view, task))?,
+                Scan::Interleaved(batch) => batch.scan(&mut seekers, &view, kernels, task)?,
                 Scan::Screen(screens) => {
-                    for (seekers, screens) in seekers.chunks_mut(2).zip(screens.chunks_mut(2)) {
-                        screen::scan(seekers, screens, view, kernels, task)?;
+                    for (seeker, screen) in seekers.iter_mut().zip(screens) {
+                        screen::scan(seeker, screen, &view, kernels, task)?;
                     }
                 }
             }
@@ -590,6 +595,13 @@ impl View<'_> {
         firsts.map(move |first| first..end.min(first + CHUNK_BLOCKS))
     }
 
+    /// The view in parts of so many blocks.
+    fn parts(&self, length: usize) -> impl Iterator<Item = Self> {
+        let end = self.blocks.end;
+        let firsts = self.blocks.clone().step_by(length);
+        firsts.map(move |first| Self { blocks: first..end.min(first + length), ..*self })
+    }
+
     /// The rows of some blocks.
     fn rows(&self, blocks: Range<usize>) -> Range<usize> {
         blocks.start * BLOCK..self.segment.len().min(blocks.end * BLOCK)
@@ -609,15 +621,18 @@ impl View<'_> {
         }
     }
 
-    /// Clears the bits of rows that the filter or the end of the segment excludes.
-    fn keep_selected(&self, masks: &mut [u32], blocks: Range<usize>) {
-        let last = self.segment.len() / BLOCK;
-        if blocks.contains(&last) {
-            masks[last - blocks.start] &= (1 << (self.segment.len() % BLOCK)) - 1;
+    /// Clears the bits of rows that the filter or the end of the segment excludes, of the masks from
+    /// `first` on.
+    fn keep_selected(&self, masks: &mut [u32], first: usize) {
+        let len = self.segment.len();
+        if (first + masks.len()) * BLOCK > len {
+            for (block, mask) in (first..).zip(&mut *masks) {
+                let rows = len.saturating_sub(block * BLOCK).min(BLOCK);
+                *mask &= (1_u64 << rows).wrapping_sub(1) as u32;
+            }
         }
         if let Selection::Mask(selected) = self.selection {
-            let selected = &selected[blocks];
-            masks.iter_mut().zip(selected).for_each(|(mask, selected)| *mask &= selected);
+            masks.iter_mut().zip(&selected[first..]).for_each(|(mask, selected)| *mask &= selected);
         }
     }
 }

@@ -62,14 +62,13 @@ pub(crate) fn scan<C: Collect>(
         let mut sums = with_capacity(blocks + WIDEST, "the sums of the rows")?;
         for view in views.iter().filter(|_| bound.is_some()) {
             task.check()?;
-            screen.add_up(view, &mut sums, kernels);
+            screen.append(view, &mut sums, kernels);
         }
         let counts = counted(&sums);
         let all = counts[usize::from(u8::MAX)];
         if bound.is_none_or(|bound| EXCLUDED * (all - counts[usize::from(bound)]) < all) {
-            let (seekers, screens) = (std::slice::from_mut(seeker), std::slice::from_mut(screen));
             for view in views {
-                screen::scan(seekers, screens, view, kernels, task)?;
+                screen::scan(seeker, screen, view, kernels, task)?;
             }
             continue;
         }

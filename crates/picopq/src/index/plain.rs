@@ -10,7 +10,7 @@ use crate::table::Scan;
 use crate::threads::Task;
 
 /// Blocks that a scan handles at once: their distances and survivors stay in the first cache.
-pub(crate) const CHUNK_BLOCKS: usize = 128;
+pub(crate) const CHUNK_BLOCKS: usize = 256;
 
 /// One query on its way through some of the rows.
 pub(crate) struct Seeker<'a, C> {

@@ -3,44 +3,70 @@
 //! ```text
 //! for each chunk of rows:
 //!     bytes that bound the distances, made for the present limit          (bound)
-//!     one bit for each row whose sum of bytes does not exclude it         (kernels)
+//!     for each band of sub-spaces, those first that exclude most:         (bands)
+//!         sums of bytes of the blocks that are left                       (kernels)
+//!         a block is left if the sum of one of its rows does not exclude it
 //!     exact distances of the rows left; the best of them lower the limit  (plain)
 //! ```
-//! The bytes are those of the codewords, or of their groups where a register holds 16 of them. Where
+//! The bytes are those of the codewords, or of their groups where a register holds 16 of them. Bytes
+//! of codewords exclude most blocks after half of the bands, so that the others are not read. Where
 //! most rows are left, which a limit far above the distances brings, the chunk is measured as a whole.
 
+use std::cmp::Reverse;
 use std::ops::{Range, RangeInclusive};
 
 use super::View;
+use super::bands::{BANDS, Columns, Plane};
 use super::bound::{Aim, Bound};
 use super::plain::{CHUNK_BLOCKS, Seeker};
 use super::segment::Screened;
 use crate::best::Collect;
 use crate::error::{Result, filled, reserve};
-use crate::kernels::{BLOCK, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve};
+use crate::kernels::{BLOCK, Band, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve, Step, Sums};
 use crate::threads::Task;
 
 /// With more than one row in so many left, measuring all in turn is faster than those.
 const MANY: usize = 3;
-
-/// Blocks that are measured as a whole to begin with, until there is a limit.
+/// Blocks of the first chunk, without which there is no limit; the others get longer as it gets lower.
 const FIRST_BLOCKS: usize = 8;
+/// Of eight bands, so many are added up before a look at which blocks are left; then one by one.
+const FIRST_BANDS: usize = 3;
+/// Blocks of a plane in a chunk.
+const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
 
 /// The screen of one query.
 pub(crate) struct Screen {
     bound: Bound,
     entries: Vec<u8>, // (m, width)
+    /// Entries of a band.
+    band: usize,
+    /// The bands, those first that exclude most.
+    order: Vec<usize>,
+    /// Blocks of rows that came before, as far as the next chunk's length depends on it.
+    seen: usize,
+    /// Blocks of the layout that are left of a chunk, and the sums of a plane's.
+    blocks: [u32; CHUNK],
+    sums: [Sums; CHUNK],
     masks: [u32; CHUNK_BLOCKS],
     rows: Vec<u32>, // room for every row of a chunk
     listed: Vec<u32>,
 }
 
 impl Screen {
-    /// `keys` has the shape `(m, width)`.
-    pub(crate) fn new(keys: Vec<f32>, width: usize) -> Result<Self> {
-        let bound = Bound::new(keys, width);
-        let rows = filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?;
-        Ok(Self { bound, entries: Vec::new(), masks: [0; CHUNK_BLOCKS], rows, listed: Vec::new() })
+    /// `keys` has the shape `(m, width)`, a band `band` sub-spaces.
+    pub(crate) fn new(keys: Vec<f32>, width: usize, band: usize) -> Result<Self> {
+        Ok(Self {
+            bound: Bound::new(keys, width),
+            entries: Vec::new(),
+            band: band * width,
+            order: Vec::new(),
+            seen: 0,
+            blocks: [0; CHUNK],
+            sums: [Sums::default(); CHUNK],
+            masks: [0; CHUNK_BLOCKS],
+            rows: filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?,
+            listed: Vec::new(),
+        })
     }
 
     /// What passes at this limit; `None` where bytes do not help.
@@ -51,35 +77,125 @@ impl Screen {
             Aim::Renew(bound) => {
                 self.entries.clear();
                 self.entries.extend(self.bound.entries());
+                let bands: Vec<_> = self.entries.chunks(self.band).collect();
+                self.order.clear();
+                self.order.extend(0..bands.len());
+                self.order.sort_by_cached_key(|&at| {
+                    Reverse(bands[at].iter().map(|&entry| u32::from(entry)).sum::<u32>())
+                });
                 Some(bound)
             }
         }
     }
 
-    /// Measures what the first masks have left of `blocks`.
+    /// The sums of some blocks' rows, less those blocks of which no row passes; returns how many
+    /// are left.
+    fn add_up(
+        &mut self,
+        plane: &Plane,
+        blocks: Range<usize>,
+        bound: u8,
+        kernels: Kernels,
+    ) -> usize {
+        let mut bands = [Band::default(); BANDS];
+        let bands = &mut bands[..self.order.len()];
+        for (band, &at) in bands.iter_mut().zip(&self.order) {
+            let entries = &self.entries[at * self.band..];
+            let (entries, _) = entries[..self.band.min(entries.len())].as_chunks();
+            *band = Band { bytes: plane.band(at), entries };
+        }
+        let mut left = blocks.len();
+        self.blocks.iter_mut().zip(blocks).for_each(|(place, block)| *place = block as u32);
+        let mut first = 0;
+        while first < bands.len() && left > 0 {
+            let many = if first == 0 { (FIRST_BANDS * bands.len()).div_ceil(BANDS) } else { 1 };
+            let end = first + many;
+            let step = Step {
+                bands: &bands[first..end],
+                begins: first == 0,
+                bound,
+                next: bands.get(end).copied(),
+            };
+            left = kernels.add_up(step, &mut self.blocks[..left], &mut self.sums[..left]);
+            first = end;
+        }
+        left
+    }
+
+    /// Screens some blocks of a plane; returns how many are left.
+    fn screen_plane(
+        &mut self,
+        plane: &Plane,
+        blocks: Range<usize>,
+        bound: u8,
+        kernels: Kernels,
+    ) -> usize {
+        let left = self.add_up(plane, blocks, bound, kernels);
+        let masks = &mut self.masks[..left * PLANE_MASKS];
+        kernels.between(self.sums[..left].as_flattened(), 0..=bound, masks);
+        left
+    }
+
+    /// Screens some blocks of columns, all of which are left.
+    fn screen_columns(
+        &mut self,
+        columns: &Columns,
+        blocks: Range<usize>,
+        bound: u8,
+        kernels: Kernels,
+    ) -> usize {
+        self.blocks.iter_mut().zip(blocks.clone()).for_each(|(place, block)| *place = block as u32);
+        let sieve = Sieve { entries: &self.entries, bound };
+        let (masks, _) = self.masks.as_chunks_mut::<COLUMNS_MASKS>();
+        kernels.screen_columns(
+            columns.of_blocks(blocks.clone()),
+            sieve,
+            &mut masks[..blocks.len()],
+        );
+        blocks.len()
+    }
+
+    /// Measures the rows that are left of a chunk: those of the first masks, so many for each of the
+    /// first blocks.
     fn refine<C: Collect>(
         &mut self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
-        blocks: Range<usize>,
+        chunk: Range<usize>,
+        (left, each): (usize, usize),
         kernels: Kernels,
     ) -> Result<()> {
-        let masks = &mut self.masks[..blocks.len()];
-        view.keep_selected(masks, blocks.clone());
-        let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
-        if left * MANY > blocks.len() * BLOCK {
-            return seeker.run(view, view.rows(blocks));
+        let masks = &mut self.masks[..left * each];
+        for (masks, &block) in masks.chunks_exact_mut(each).zip(&self.blocks) {
+            view.keep_selected(masks, block as usize * each);
         }
-        seeker.pick(view, &self.rows[..left])
+        let count = kernels.list(masks, 0, &mut self.rows);
+        if count * MANY > chunk.len() * BLOCK {
+            return seeker.run(view, view.rows(chunk));
+        }
+        let rows = &mut self.rows[..count];
+        let length = (each * BLOCK) as u32;
+        for row in &mut *rows {
+            *row = self.blocks[(*row / length) as usize] * length + *row % length;
+        }
+        seeker.pick(view, rows)
     }
 
     /// Appends the sums of the view's rows.
-    pub(crate) fn add_up(&self, view: &View<'_>, sums: &mut Vec<[u8; BLOCK]>, kernels: Kernels) {
-        let Some(Screened::Plane(plane)) = view.segment.screened(view.blocks.clone()) else {
+    pub(crate) fn append(
+        &mut self,
+        view: &View<'_>,
+        sums: &mut Vec<[u8; BLOCK]>,
+        kernels: Kernels,
+    ) {
+        let Some(Screened::Plane(plane)) = view.segment.screened() else {
             unreachable!("sums are made of planes");
         };
         let len = sums.len() + view.blocks.len();
-        kernels.add_up(plane, &self.entries, sums);
+        for blocks in view.chunks() {
+            let left = self.add_up(plane, parts(&blocks, PLANE_MASKS), u8::MAX, kernels);
+            sums.extend_from_slice(self.sums[..left].as_flattened());
+        }
         // The last block may have rows beyond the segment.
         sums.truncate(len);
     }
@@ -102,7 +218,7 @@ impl Screen {
             }
             let masks = &mut self.masks[..blocks.len()];
             kernels.between(sums, range, masks);
-            view.keep_selected(masks, blocks.clone());
+            view.keep_selected(masks, blocks.start);
             let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
             reserve(&mut self.listed, left, "the rows that are left")?;
             self.listed.extend_from_slice(&self.rows[..left]);
@@ -111,33 +227,15 @@ impl Screen {
     }
 }
 
-/// Which rows of some blocks the bytes of each query leave.
-fn screen_blocks<const Q: usize>(
-    codes: Screened<'_>,
-    sieves: [Sieve<'_>; Q],
-    masks: [&mut [u32; CHUNK_BLOCKS]; Q],
-    blocks: usize,
-    kernels: Kernels,
-) {
-    match codes {
-        Screened::Plane(plane) => {
-            let blocks = blocks.div_ceil(PLANE_MASKS);
-            let masks = masks.map(|masks| &mut masks.as_chunks_mut().0[..blocks]);
-            kernels.screen(plane, sieves, masks);
-        }
-        Screened::Columns(columns) => {
-            let blocks = blocks.div_ceil(COLUMNS_MASKS);
-            for (sieve, masks) in sieves.into_iter().zip(masks) {
-                kernels.screen_columns(columns, sieve, &mut masks.as_chunks_mut().0[..blocks]);
-            }
-        }
-    }
+/// The blocks of a layout, of so many masks each, that hold these blocks of rows.
+fn parts(blocks: &Range<usize>, masks: usize) -> Range<usize> {
+    blocks.start / masks..blocks.end.div_ceil(masks)
 }
 
-/// Takes one or two queries through a view.
+/// Takes a query through a view.
 pub(crate) fn scan<C: Collect>(
-    seekers: &mut [Seeker<'_, C>],
-    screens: &mut [Screen],
+    seeker: &mut Seeker<'_, C>,
+    screen: &mut Screen,
     view: &View<'_>,
     kernels: Kernels,
     task: &Task,
@@ -145,39 +243,27 @@ pub(crate) fn scan<C: Collect>(
     let mut left = view.blocks.clone();
     while !left.is_empty() {
         task.check()?;
-        let begun = seekers.iter_mut().all(|seeker| seeker.limit() < f32::INFINITY);
-        let length = if begun { CHUNK_BLOCKS } else { FIRST_BLOCKS };
+        let limit = seeker.limit();
+        let length = screen.seen.clamp(FIRST_BLOCKS, CHUNK_BLOCKS);
         let blocks = left.start..left.end.min(left.start + length);
         left.start = blocks.end;
-        let Some(codes) = view.segment.screened(blocks.clone()) else {
-            unreachable!("screens are made for codes of at most a byte");
+        screen.seen = length + screen.seen.min(CHUNK_BLOCKS);
+        let Some(bound) = screen.aim(limit) else {
+            seeker.run(view, view.rows(blocks))?;
+            continue;
         };
-        let mut bounds = [None; 2];
-        for ((bound, seeker), screen) in bounds.iter_mut().zip(&mut *seekers).zip(&mut *screens) {
-            *bound = screen.aim(seeker.limit());
-        }
-        match (&mut *screens, bounds) {
-            ([a, b], [Some(bound_a), Some(bound_b)]) => {
-                let sieves = [
-                    Sieve { entries: &a.entries, bound: bound_a },
-                    Sieve { entries: &b.entries, bound: bound_b },
-                ];
-                screen_blocks(codes, sieves, [&mut a.masks, &mut b.masks], blocks.len(), kernels);
+        let left = match view.segment.screened() {
+            Some(Screened::Plane(plane)) => {
+                let within = parts(&blocks, PLANE_MASKS);
+                (screen.screen_plane(plane, within, bound, kernels), PLANE_MASKS)
             }
-            _ => {
-                for (screen, bound) in screens.iter_mut().zip(bounds) {
-                    let Some(bound) = bound else { continue };
-                    let sieve = Sieve { entries: &screen.entries, bound };
-                    screen_blocks(codes, [sieve], [&mut screen.masks], blocks.len(), kernels);
-                }
+            Some(Screened::Columns(columns)) => {
+                let within = parts(&blocks, COLUMNS_MASKS);
+                (screen.screen_columns(columns, within, bound, kernels), COLUMNS_MASKS)
             }
-        }
-        for ((seeker, screen), bound) in seekers.iter_mut().zip(&mut *screens).zip(bounds) {
-            match bound {
-                Some(_) => screen.refine(seeker, view, blocks.clone(), kernels)?,
-                None => seeker.run(view, view.rows(blocks.clone()))?,
-            }
-        }
+            None => unreachable!("screens are made for codes of at most a byte"),
+        };
+        screen.refine(seeker, view, blocks, left, kernels)?;
     }
     Ok(())
 }

@@ -4,11 +4,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::layout::{Layout, columns, plane, row_of_columns, row_of_plane};
+use super::bands::{Columns, Plane};
+use super::layout::Layout;
 use super::memory::Memory;
 use crate::codes::{Code, CodeData, Codes};
 use crate::error::{Result, copied, with_capacity};
-use crate::kernels::{BLOCK, COLUMNS, COLUMNS_MASKS, PLANE, PLANE_MASKS};
+use crate::kernels::{BLOCK, COLUMNS_MASKS, PLANE_MASKS};
 use crate::table::Scan;
 
 /// A part of a segment begins with a multiple of so many blocks of 32 rows: no screen reads more at
@@ -28,9 +29,9 @@ pub(crate) struct Segment {
 
 /// Codes as [`Layout`] says; rows have the shape `(len, m)`.
 enum Stored {
-    Nibbles(Memory),
-    Grouped { codes: Memory, plane: Memory },
-    Columns(Memory),
+    Nibbles(Plane),
+    Grouped { codes: Memory, plane: Plane },
+    Columns(Columns),
     Words(Vec<u16>),
     Longs(Vec<u32>),
 }
@@ -38,10 +39,8 @@ enum Stored {
 /// What a screen reads.
 #[derive(Clone, Copy)]
 pub(crate) enum Screened<'a> {
-    /// Blocks of 128 rows, shape `(blocks, m, 64)`.
-    Plane(&'a [u8]),
-    /// Blocks of 256 rows, shape `(blocks, m, 256)`.
-    Columns(&'a [u8]),
+    Plane(&'a Plane),
+    Columns(&'a Columns),
 }
 
 /// The ids of a segment's rows.
@@ -68,12 +67,15 @@ impl Segment {
             CodeData::U8(codes) => {
                 let len = codes.len();
                 let stored = match layout {
-                    Layout::Nibbles => Stored::Nibbles(plane(&codes, m, |_, code| code)?),
+                    Layout::Nibbles => {
+                        Stored::Nibbles(Plane::new(&codes, m, layout.band(m), |_, code| code)?)
+                    }
                     Layout::Grouped(groups) => {
-                        let plane = plane(&codes, m, |m, code| groups.of(m, code))?;
+                        let plane =
+                            Plane::new(&codes, m, layout.band(m), |m, code| groups.of(m, code))?;
                         Stored::Grouped { codes: Memory::of(&codes, "the codes")?, plane }
                     }
-                    Layout::Columns => Stored::Columns(columns(&codes, m)?),
+                    Layout::Columns => Stored::Columns(Columns::new(&codes, m)?),
                     Layout::Rows => unreachable!("codes of a byte have a screen"),
                 };
                 (len, stored)
@@ -101,19 +103,11 @@ impl Segment {
         self.len.div_ceil(BLOCK)
     }
 
-    /// What a screen reads of some blocks, the first of which is a multiple of [`WIDEST`]; `None` for
-    /// codes wider than a byte.
-    pub(crate) fn screened(&self, blocks: Range<usize>) -> Option<Screened<'_>> {
-        let range = |masks: usize, bytes: usize| {
-            blocks.start / masks * self.m * bytes..blocks.end.div_ceil(masks) * self.m * bytes
-        };
+    /// What a screen reads; `None` for codes wider than a byte.
+    pub(crate) fn screened(&self) -> Option<Screened<'_>> {
         match &self.stored {
-            Stored::Nibbles(plane) | Stored::Grouped { plane, .. } => {
-                Some(Screened::Plane(&plane[range(PLANE_MASKS, PLANE)]))
-            }
-            Stored::Columns(columns) => {
-                Some(Screened::Columns(&columns[range(COLUMNS_MASKS, COLUMNS)]))
-            }
+            Stored::Nibbles(plane) | Stored::Grouped { plane, .. } => Some(Screened::Plane(plane)),
+            Stored::Columns(columns) => Some(Screened::Columns(columns)),
             Stored::Words(_) | Stored::Longs(_) => None,
         }
     }
@@ -178,8 +172,9 @@ impl Segment {
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
         let codes = match &self.stored {
-            Stored::Nibbles(bytes) | Stored::Columns(bytes) => bytes.len(),
-            Stored::Grouped { codes, plane } => codes.len() + plane.len(),
+            Stored::Nibbles(plane) => plane.bytes(),
+            Stored::Columns(columns) => columns.bytes(),
+            Stored::Grouped { codes, plane } => codes.len() + plane.bytes(),
             Stored::Words(codes) => codes.capacity() * size_of::<u16>(),
             Stored::Longs(codes) => codes.capacity() * size_of::<u32>(),
         };
@@ -195,10 +190,10 @@ impl Segment {
         let mut codes = with_capacity(rows.len() * self.m, "the unpacked codes")?;
         match &self.stored {
             Stored::Nibbles(plane) => {
-                rows.for_each(|row| codes.extend(row_of_plane(plane, self.m, row)));
+                rows.for_each(|row| plane.row(row, &mut codes));
             }
             Stored::Columns(columns) => {
-                rows.for_each(|row| codes.extend(row_of_columns(columns, self.m, row)));
+                rows.for_each(|row| columns.row(row, &mut codes));
             }
             Stored::Grouped { .. } | Stored::Words(_) | Stored::Longs(_) => {}
         }

@@ -2,7 +2,7 @@
 //! codes at once. What passes is measured exactly by the caller; what does not cannot be an answer.
 //!
 //! ```text
-//! plane (blocks, m, 64)     128 rows of nibbles, one query's 16 entries for each sub-space
+//! bands (blocks, w, 64)     128 rows of nibbles, one query's 16 entries for each of w sub-spaces
 //! columns (blocks, m, 256)  256 rows of bytes, one query's 256 entries for each sub-space
 //! codes (rows, m)           bytes, 32 queries' entries side by side for each codeword
 //! ```
@@ -35,55 +35,62 @@ const LINE: usize = 64;
 /// Codewords of an interleaved table: as many as a byte names.
 pub(crate) const BYTE: usize = 256;
 
-/// One query's lower bounds, (m, 16) for a plane and (m, 256) for columns, and the largest sum that
-/// passes.
+/// The sums of a plane's block: 64 rows of the low halves, then those of the high.
+pub(crate) type Sums = [[u8; BLOCK]; PLANE_MASKS];
+
+/// Some sub-spaces of a plane, bytes (blocks, w, 64), and a query's entries for them (w, 16).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Band<'a> {
+    pub(crate) bytes: &'a [[u8; PLANE]],
+    pub(crate) entries: &'a [[u8; NIBBLES]],
+}
+
+/// What [`Kernels::add_up`] does to each block.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    /// What is added.
+    pub(crate) bands: &'a [Band<'a>],
+    /// Whether the sums begin here, with blocks that follow each other.
+    pub(crate) begins: bool,
+    /// A block is left if a sum of it is at most this.
+    pub(crate) bound: u8,
+    /// What will be read of the blocks that are left.
+    pub(crate) next: Option<Band<'a>>,
+}
+
+/// One query's lower bounds (m, 256) for columns, and the largest sum that passes.
 #[derive(Clone, Copy)]
 pub(crate) struct Sieve<'a> {
     pub(crate) entries: &'a [u8],
     pub(crate) bound: u8,
 }
 
+impl<'a> Band<'a> {
+    /// Its bytes of a block.
+    #[inline]
+    pub(super) fn of_block(self, block: u32) -> &'a [[u8; PLANE]] {
+        let width = self.entries.len();
+        &self.bytes[block as usize * width..][..width]
+    }
+}
+
 /// The entries of one codeword for every query of a batch.
 pub(crate) type Entry = [u8; LANES];
 
 impl Kernels {
-    /// Bit r of a mask tells whether its row r passes: the sum of its entries is at most the bound.
-    /// `plane` has the shape `(blocks, m, 64)`; a block has four masks, and queries share its loads.
-    pub(crate) fn screen<const Q: usize>(
-        self,
-        plane: &[u8],
-        sieves: [Sieve<'_>; Q],
-        masks: [&mut [[u32; PLANE_MASKS]]; Q],
-    ) {
-        for (sieve, masks) in sieves.iter().zip(&masks) {
-            assert_eq!(plane.len(), masks.len() * sieve.entries.len() / NIBBLES * PLANE);
-        }
+    /// Adds the bands' entries to the sums of blocks; moves those blocks that are left, and their
+    /// sums, to the front, and returns how many there are.
+    pub(crate) fn add_up(self, step: Step<'_>, blocks: &mut [u32], sums: &mut [Sums]) -> usize {
+        assert_eq!(blocks.len(), sums.len());
         match self.0 {
-            InstructionSet::Scalar => {
-                let each = sieves.into_iter().zip(masks);
-                each.for_each(|(sieve, masks)| scalar::screen(plane, sieve, masks));
-            }
+            InstructionSet::Scalar => scalar::add_up(step, blocks, sums),
             #[cfg(target_arch = "x86_64")]
             // Processors that run 512-bit shuffles in two halves gain little from them without VBMI.
             InstructionSet::Avx2 | InstructionSet::Avx512 => {
-                super::scan_avx2::screen(self, plane, sieves, masks);
+                super::scan_avx2::add_up(self, step, blocks, sums)
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Vbmi => super::scan_vbmi::screen(self, plane, sieves, masks),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!("Kernels::of made no such value"),
-        }
-    }
-
-    /// Appends the sums that [`Kernels::screen`] compares, of each row of each block.
-    pub(crate) fn add_up(self, plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
-        match self.0 {
-            InstructionSet::Scalar => scalar::add_up(plane, entries, sums),
-            #[cfg(target_arch = "x86_64")]
-            // Bound by memory: wider registers would not help.
-            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                super::scan_avx2::add_up(self, plane, entries, sums);
-            }
+            InstructionSet::Avx512Vbmi => super::scan_vbmi::add_up(self, step, blocks, sums),
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
         }
@@ -225,31 +232,27 @@ pub(crate) fn nibble(bytes: &[u8; PLANE], row: usize) -> u8 {
 mod scalar {
     use std::ops::RangeInclusive;
 
-    use super::{
-        BLOCK, BYTE, COLUMNS, COLUMNS_MASKS, Entry, LANES, NIBBLES, PLANE, PLANE_MASKS, Sieve,
-        nibble,
-    };
+    use super::{BLOCK, BYTE, COLUMNS, COLUMNS_MASKS, Entry, LANES, Sieve, Step, Sums, nibble};
 
-    pub(super) fn screen(plane: &[u8], sieve: Sieve<'_>, masks: &mut [[u32; PLANE_MASKS]]) {
-        let block_bytes = sieve.entries.len() / NIBBLES * PLANE;
-        for (block, masks) in plane.chunks_exact(block_bytes).zip(masks) {
-            between(&sums_of_block(block, sieve.entries), &(0..=sieve.bound), masks);
+    pub(super) fn add_up(step: Step<'_>, blocks: &mut [u32], sums: &mut [Sums]) -> usize {
+        let mut left = 0;
+        for at in 0..blocks.len() {
+            let (block, mut found) = (blocks[at], sums[at]);
+            if step.begins {
+                found = Sums::default();
+            }
+            for band in step.bands {
+                let bytes = band.of_block(block);
+                for (row, sum) in found.as_flattened_mut().iter_mut().enumerate() {
+                    for (bytes, entries) in bytes.iter().zip(band.entries) {
+                        *sum = sum.saturating_add(entries[usize::from(nibble(bytes, row))]);
+                    }
+                }
+            }
+            (blocks[left], sums[left]) = (block, found);
+            left += usize::from(found.as_flattened().iter().any(|&sum| sum <= step.bound));
         }
-    }
-
-    pub(super) fn add_up(plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
-        let blocks = plane.chunks_exact(entries.len() / NIBBLES * PLANE);
-        blocks.for_each(|block| sums.extend(sums_of_block(block, entries)));
-    }
-
-    fn sums_of_block(block: &[u8], entries: &[u8]) -> [[u8; BLOCK]; PLANE_MASKS] {
-        let sum = |row: usize| {
-            let sub_spaces = block.as_chunks::<PLANE>().0.iter();
-            let sub_spaces = sub_spaces.zip(entries.chunks_exact(NIBBLES));
-            let entries = sub_spaces.map(|(bytes, table)| table[usize::from(nibble(bytes, row))]);
-            entries.fold(0, u8::saturating_add)
-        };
-        std::array::from_fn(|mask| std::array::from_fn(|row| sum(mask * BLOCK + row)))
+        left
     }
 
     pub(super) fn between(sums: &[[u8; BLOCK]], range: &RangeInclusive<u8>, masks: &mut [u32]) {
@@ -323,42 +326,62 @@ mod tests {
     }
 
     #[test]
-    fn every_instruction_set_gives_the_masks_of_the_scalar_screen() {
+    fn every_instruction_set_gives_the_sums_of_the_scalar_set() {
         let mut random = LegacyRandom::new(3);
-        for (m, blocks) in SHAPES {
-            let plane = bytes(&mut random, blocks * m * PLANE, 255);
-            for most in [0, 1, 510 / m as u64, 255] {
-                let most = most.min(255);
-                let tables = [0, 1].map(|_| bytes(&mut random, m * NIBBLES, most));
-                for bound in [0, 1, 127, 254, 255] {
-                    let sieves =
-                        [0, 1].map(|q| Sieve { entries: &tables[q], bound: bound / (q as u8 + 1) });
-                    let wanted = sieves.map(|sieve| {
-                        let mut masks = vec![[0; PLANE_MASKS]; blocks];
-                        scalar::screen(&plane, sieve, &mut masks);
-                        masks
-                    });
-                    for kernels in Kernels::available() {
-                        let what = format!("{kernels:?} m {m} blocks {blocks} bound {bound}");
-                        let mut found = [0, 1].map(|_| vec![[0; PLANE_MASKS]; blocks]);
-                        kernels.screen(&plane, [sieves[0]], [&mut found[0]]);
-                        assert_eq!(found[0], wanted[0], "{what}");
-                        kernels.screen(&plane, sieves, found.each_mut().map(|m| &mut m[..]));
-                        assert_eq!(found, wanted, "{what}");
-                        let (mut sums, mut wanted) = (Vec::new(), Vec::new());
-                        kernels.add_up(&plane, sieves[0].entries, &mut sums);
-                        scalar::add_up(&plane, sieves[0].entries, &mut wanted);
-                        assert_eq!(sums, wanted, "{what}");
-                        for least in [0, bound / 2, bound] {
-                            let (mut masks, mut wanted) =
-                                (vec![0; sums.len()], vec![1; sums.len()]);
-                            kernels.between(&sums, least..=bound, &mut masks);
-                            scalar::between(&sums, &(least..=bound), &mut wanted);
-                            assert_eq!(masks, wanted, "{what}, from {least}");
+        for (m, count) in SHAPES {
+            // The sub-spaces in one band, in two of which the second is narrower, or one by one.
+            for width in [m, m / 2 + 1, 1] {
+                let bytes_of_bands = bytes(&mut random, count * m * PLANE, 255);
+                let (bytes_of_bands, _) = bytes_of_bands.as_chunks();
+                for most in [0, 1, 510 / m as u64, 255] {
+                    let entries = bytes(&mut random, m * NIBBLES, most.min(255));
+                    let bands = bytes_of_bands.chunks(width * count);
+                    let bands = bands.zip(entries.as_chunks().0.chunks(width));
+                    let bands: Vec<Band<'_>> =
+                        bands.map(|(bytes, entries)| Band { bytes, entries }).collect();
+                    for bound in [0, 1, 127, 254, 255] {
+                        for kernels in Kernels::available() {
+                            let what =
+                                format!("{kernels:?} m {m} width {width} count {count} {bound}");
+                            both_agree(&bands, bound, count, kernels, &what);
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// All bands at once, and one after the other with the blocks that are left.
+    fn both_agree(bands: &[Band<'_>], bound: u8, count: usize, kernels: Kernels, what: &str) {
+        let blocks: Vec<u32> = (0..count as u32).collect();
+        let mut all = (blocks.clone(), vec![Sums::default(); count]);
+        let step = Step { bands, begins: true, bound: u8::MAX, next: None };
+        assert_eq!(kernels.add_up(step, &mut all.0, &mut all.1), count, "{what}");
+        assert_eq!(all.0, blocks, "{what}");
+        let mut found = (blocks.clone(), vec![[[7; BLOCK]; PLANE_MASKS]; count]);
+        let mut wanted = found.clone();
+        let mut left = count;
+        for (at, bands) in bands.chunks(1).enumerate() {
+            let step = Step { bands, begins: at == 0, bound, next: bands.first().copied() };
+            let mine = kernels.add_up(step, &mut found.0[..left], &mut found.1[..left]);
+            left = scalar::add_up(step, &mut wanted.0[..left], &mut wanted.1[..left]);
+            assert_eq!(mine, left, "{what}");
+            assert_eq!(found.0[..left], wanted.0[..left], "{what}");
+            assert_eq!(found.1[..left], wanted.1[..left], "{what}");
+        }
+        // What is left has whole sums; what is not has none within the bound.
+        let within = |sums: &Sums| sums.as_flattened().iter().any(|&sum| sum <= bound);
+        let whole = blocks.iter().filter(|&&block| within(&all.1[block as usize]));
+        assert!(whole.eq(&wanted.0[..left]), "{what}");
+        for (&block, sums) in wanted.0[..left].iter().zip(&wanted.1) {
+            assert_eq!(*sums, all.1[block as usize], "{what}");
+        }
+        for least in [0, bound / 2, bound] {
+            let sums = all.1.as_flattened();
+            let (mut masks, mut wanted) = (vec![0; sums.len()], vec![1; sums.len()]);
+            kernels.between(sums, least..=bound, &mut masks);
+            scalar::between(sums, &(least..=bound), &mut wanted);
+            assert_eq!(masks, wanted, "{what}, from {least}");
         }
     }
 
@@ -426,17 +449,20 @@ mod tests {
     }
 
     #[test]
-    fn the_scalar_screen_is_a_sum_and_a_comparison() {
+    fn the_scalar_sums_are_those_of_the_entries() {
         // Row 0 has the nibbles 1 and 2, row 64 the nibbles 3 and 4, all others 0.
-        let mut plane = [0; 2 * PLANE];
-        (plane[0], plane[PLANE]) = (0x31, 0x42);
-        let mut entries = [200; 2 * NIBBLES];
-        (entries[1], entries[NIBBLES + 2]) = (5, 6);
-        (entries[3], entries[NIBBLES + 4]) = (5, 7);
-        let mut masks = [[0; PLANE_MASKS]];
-        scalar::screen(&plane, Sieve { entries: &entries, bound: 11 }, &mut masks);
-        assert_eq!(masks, [[1, 0, 0, 0]]);
-        scalar::screen(&plane, Sieve { entries: &entries, bound: 12 }, &mut masks);
-        assert_eq!(masks, [[1, 0, 1, 0]]);
+        let mut bytes = [[0; PLANE]; 2];
+        (bytes[0][0], bytes[1][0]) = (0x31, 0x42);
+        let mut entries = [[200; NIBBLES]; 2];
+        (entries[0][1], entries[1][2]) = (5, 6);
+        (entries[0][3], entries[1][4]) = (5, 7);
+        let bands = [Band { bytes: &bytes, entries: &entries }];
+        for (bound, left) in [(10, 0), (11, 1)] {
+            let (mut blocks, mut sums) = ([0], [Sums::default()]);
+            let step = Step { bands: &bands, begins: true, bound, next: None };
+            assert_eq!(scalar::add_up(step, &mut blocks, &mut sums), left);
+            let sums = sums.as_flattened().as_flattened();
+            assert_eq!((sums[0], sums[64], sums[1]), (11, 12, 255));
+        }
     }
 }

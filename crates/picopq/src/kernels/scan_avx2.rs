@@ -1,67 +1,75 @@
 //! The screens in AVX2.
 //!
 //! ```text
-//! screen: for each sub-space, for each half of its 64 bytes in a block:
+//! add_up: for each block, for each sub-space, for each half of its 64 bytes:
 //!     low  += table[byte & 15]      32 rows      (shuffle, saturating add)
 //!     high += table[byte >> 4]      32 more
-//!   compare 4 x 32 sums with the bound (add_up: store them)
+//!   store 4 x 32 sums, keep the block if one is within the bound
 //! screen_batch: for each sub-space: sums += table[code]         32 queries x 1 row
 //!   compare 32 sums with 32 bounds
 //! ```
-//! Bounds: screen, one shuffle, one addition and one and a half of a mask for 32 look-ups; a block is
-//! read in the order of memory. screen_batch, one load of an entry and one of a code for 32 look-ups.
+//! Bounds: add_up, one shuffle, one addition and one and a half of a mask for 32 look-ups; a first step
+//! reads bands in the order of memory. screen_batch, one load of an entry and one of a code for 32 look-ups.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 use std::ops::RangeInclusive;
 
 use super::Kernels;
-use super::scan::{BLOCK, BYTE, Entry, NIBBLES, PLANE, PLANE_MASKS, Sieve, list_rows};
+use super::scan::{BLOCK, BYTE, Band, Entry, PLANE_MASKS, Step, Sums, list_rows};
 
 /// How far ahead of the blocks in work codes are fetched: as much as comes while one waits.
 pub(super) const AHEAD: usize = 4096;
 
-pub(super) fn screen<const Q: usize>(
+pub(super) fn add_up(
     _proof: Kernels,
-    plane: &[u8],
-    sieves: [Sieve<'_>; Q],
-    mut masks: [&mut [[u32; PLANE_MASKS]]; Q],
-) {
+    step: Step<'_>,
+    blocks: &mut [u32],
+    sums: &mut [Sums],
+) -> usize {
     // SAFETY: AVX2 is there, because `Kernels` with this set or a wider one is made by
     // `Kernels::of` alone, which checks it.
-    unsafe { screen_plane(plane, sieves, &mut masks) }
-}
-
-#[target_feature(enable = "avx2")]
-fn screen_plane<const Q: usize>(
-    plane: &[u8],
-    sieves: [Sieve<'_>; Q],
-    masks: &mut [&mut [[u32; PLANE_MASKS]]; Q],
-) {
-    let block_bytes = sieves[0].entries.len() / NIBBLES * PLANE;
-    for (at, block) in plane.chunks_exact(block_bytes).enumerate() {
-        let sums = sums_of_block(block, sieves);
-        for q in 0..Q {
-            let bound = broadcast(sieves[q].bound);
-            masks[q][at] = sums[q].map(|sums| passing(sums, bound));
+    unsafe {
+        if step.begins {
+            add_up_blocks::<true>(step, blocks, sums)
+        } else {
+            add_up_blocks::<false>(step, blocks, sums)
         }
     }
 }
 
-pub(super) fn add_up(_proof: Kernels, plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
-    // SAFETY: as in `screen`.
-    unsafe { add_up_plane(plane, entries, sums) }
+#[target_feature(enable = "avx2")]
+fn add_up_blocks<const BEGINS: bool>(
+    step: Step<'_>,
+    blocks: &mut [u32],
+    sums: &mut [Sums],
+) -> usize {
+    let bound = broadcast(step.bound);
+    let mut left = 0;
+    for at in 0..blocks.len() {
+        let block = blocks[at];
+        let found = sums_of_block::<BEGINS>(step.bands, block, &sums[at]);
+        let [a, b, c, d] = found;
+        let least = _mm256_min_epu8(_mm256_min_epu8(a, b), _mm256_min_epu8(c, d));
+        blocks[left] = block;
+        for (sums, found) in sums[left].iter_mut().zip(found) {
+            store(sums, found);
+        }
+        let is_left = passing(least, bound) != 0;
+        left += usize::from(is_left);
+        fetch_next(step, block, is_left);
+    }
+    left
 }
 
-#[target_feature(enable = "avx2")]
-fn add_up_plane(plane: &[u8], entries: &[u8], sums: &mut Vec<[u8; BLOCK]>) {
-    for block in plane.chunks_exact(entries.len() / NIBBLES * PLANE) {
-        let [found] = sums_of_block(block, [Sieve { entries, bound: 0 }]);
-        let mut bytes = [[0; BLOCK]; PLANE_MASKS];
-        for (bytes, found) in bytes.iter_mut().zip(found) {
-            store(bytes, found);
+/// Fetches what the next step reads of a block, if it is left: without a branch, which would often be
+/// foreseen wrongly.
+#[inline]
+pub(super) fn fetch_next(step: Step<'_>, block: u32, is_left: bool) {
+    if let Some(next) = step.next {
+        for bytes in next.of_block(block * u32::from(is_left)) {
+            fetch(bytes);
         }
-        sums.extend_from_slice(&bytes);
     }
 }
 
@@ -71,7 +79,7 @@ pub(super) fn between(
     range: RangeInclusive<u8>,
     masks: &mut [u32],
 ) {
-    // SAFETY: as in `screen`.
+    // SAFETY: as in `add_up`.
     unsafe { between_bounds(sums, range, masks) }
 }
 
@@ -96,36 +104,33 @@ fn list_bits(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
     list_rows(masks, first, rows)
 }
 
-/// The sums of a block's rows for each query, 32 to a register.
+/// The sums of a block's rows, 32 to a register.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sums_of_block<const Q: usize>(
-    block: &[u8], // (m, 64)
-    sieves: [Sieve<'_>; Q],
-) -> [[__m256i; PLANE_MASKS]; Q] {
+fn sums_of_block<const BEGINS: bool>(
+    bands: &[Band<'_>],
+    block: u32,
+    sums: &Sums,
+) -> [__m256i; PLANE_MASKS] {
     let half = _mm256_set1_epi8(15);
-    let (bytes, _) = block.as_chunks::<PLANE>();
-    let mut tables = [&[][..]; Q];
-    for q in 0..Q {
-        tables[q] = &sieves[q].entries.as_chunks::<NIBBLES>().0[..bytes.len()];
+    let mut sums = sums.each_ref().map(|sums| load(sums));
+    if BEGINS {
+        sums = [_mm256_setzero_si256(); PLANE_MASKS];
     }
-    let mut sums = [[_mm256_setzero_si256(); PLANE_MASKS]; Q];
-    for (at, bytes) in bytes.iter().enumerate() {
-        fetch(bytes.as_ptr().wrapping_add(AHEAD));
-        let mut table = [half; Q];
-        for q in 0..Q {
+    for band in bands {
+        for (bytes, entries) in band.of_block(block).iter().zip(band.entries) {
+            if BEGINS {
+                fetch(bytes.as_ptr().wrapping_add(AHEAD));
+            }
             // SAFETY: 16 bytes are readable, because that is the length of the array.
-            let entries = unsafe { _mm_loadu_si128(tables[q][at].as_ptr().cast()) };
-            table[q] = _mm256_broadcastsi128_si256(entries);
-        }
-        for (h, bytes) in bytes.as_chunks().0.iter().enumerate() {
-            let bytes = load(bytes);
-            let low = _mm256_and_si256(bytes, half);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), half);
-            for q in 0..Q {
-                let sums = &mut sums[q];
-                sums[h] = _mm256_adds_epu8(sums[h], _mm256_shuffle_epi8(table[q], low));
-                sums[2 + h] = _mm256_adds_epu8(sums[2 + h], _mm256_shuffle_epi8(table[q], high));
+            let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+            let table = _mm256_broadcastsi128_si256(table);
+            for (h, bytes) in bytes.as_chunks().0.iter().enumerate() {
+                let bytes = load(bytes);
+                let low = _mm256_and_si256(bytes, half);
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), half);
+                sums[h] = _mm256_adds_epu8(sums[h], _mm256_shuffle_epi8(table, low));
+                sums[2 + h] = _mm256_adds_epu8(sums[2 + h], _mm256_shuffle_epi8(table, high));
             }
         }
     }
@@ -161,7 +166,7 @@ pub(super) fn screen_batch(
     bounds: &Entry,
     masks: &mut [u32],
 ) {
-    // SAFETY: as in `screen`.
+    // SAFETY: as in `add_up`.
     unsafe { screen_rows(codes, tables, bounds, masks) }
 }
 

@@ -4,20 +4,20 @@
 //! screen_columns: for each sub-space, for each quarter of a block: 64 codes c
 //!     sums += c < 128 ? table[0..128][c] : table[128..256][c]     (two shuffles, a blend)
 //!   compare 64 sums with the bound
-//! screen: for each sub-space: 64 bytes, 128 nibbles
+//! add_up: for each block, for each sub-space: 64 bytes, 128 nibbles
 //!     low  += table[byte]           the table four times over, so that whatever is in
 //!     high += table[byte >> 4]      the index's two upper bits does not matter
-//!   compare 128 sums with the bound
+//!   store 128 sums, keep the block if one is within the bound
 //! ```
 //! Bounds: screen_columns, two shuffles over 128 entries for 64 look-ups; the four registers of a
-//! table serve a block. screen, a shuffle, an addition and half a shift for 64.
+//! table serve a block. add_up, a shuffle, an addition and half a shift for 64.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use super::Kernels;
-use super::scan::{BYTE, COLUMNS, COLUMNS_MASKS, NIBBLES, PLANE, PLANE_MASKS, Sieve};
-use super::scan_avx2::{AHEAD, fetch};
+use super::scan::{BYTE, Band, COLUMNS, COLUMNS_MASKS, Sieve, Step, Sums};
+use super::scan_avx2::{AHEAD, fetch, fetch_next};
 
 /// Bytes of a register.
 const BYTES: usize = 64;
@@ -59,31 +59,43 @@ fn screen_bytes(columns: &[u8], sieve: Sieve<'_>, masks: &mut [[u32; COLUMNS_MAS
     }
 }
 
-pub(super) fn screen<const Q: usize>(
+pub(super) fn add_up(
     _proof: Kernels,
-    plane: &[u8],
-    sieves: [Sieve<'_>; Q],
-    mut masks: [&mut [[u32; PLANE_MASKS]]; Q],
-) {
+    step: Step<'_>,
+    blocks: &mut [u32],
+    sums: &mut [Sums],
+) -> usize {
     // SAFETY: as in `screen_columns`.
-    unsafe { screen_plane(plane, sieves, &mut masks) }
+    unsafe {
+        if step.begins {
+            add_up_blocks::<true>(step, blocks, sums)
+        } else {
+            add_up_blocks::<false>(step, blocks, sums)
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn screen_plane<const Q: usize>(
-    plane: &[u8],
-    sieves: [Sieve<'_>; Q],
-    masks: &mut [&mut [[u32; PLANE_MASKS]]; Q],
-) {
-    let block_bytes = sieves[0].entries.len() / NIBBLES * PLANE;
-    for (at, block) in plane.chunks_exact(block_bytes).enumerate() {
-        let sums = sums_of_block(block, sieves);
-        for q in 0..Q {
-            let bound = _mm512_set1_epi8(sieves[q].bound as i8);
-            let [low, high] = sums[q].map(|sums| halves(_mm512_cmple_epu8_mask(sums, bound)));
-            masks[q][at] = [low[0], low[1], high[0], high[1]];
+fn add_up_blocks<const BEGINS: bool>(
+    step: Step<'_>,
+    blocks: &mut [u32],
+    sums: &mut [Sums],
+) -> usize {
+    let bound = _mm512_set1_epi8(step.bound as i8);
+    let mut left = 0;
+    for at in 0..blocks.len() {
+        let block = blocks[at];
+        let [low, high] = sums_of_block::<BEGINS>(step.bands, block, &sums[at]);
+        blocks[left] = block;
+        let (halves, _) = sums[left].as_flattened_mut().as_chunks_mut::<BYTES>();
+        for (half, sums) in halves.iter_mut().zip([low, high]) {
+            store(half, sums);
         }
+        let is_left = _mm512_cmple_epu8_mask(_mm512_min_epu8(low, high), bound) != 0;
+        left += usize::from(is_left);
+        fetch_next(step, block, is_left);
     }
+    left
 }
 
 /// Whether this is an AMD processor, see `Kernels::prefers_columns`.
@@ -92,30 +104,27 @@ pub(super) fn shuffles_in_one_operation() -> bool {
     [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
 
-/// The sums of a block's rows for each query, 64 to a register.
+/// The sums of a block's rows, 64 to a register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn sums_of_block<const Q: usize>(
-    block: &[u8], // (m, 64)
-    sieves: [Sieve<'_>; Q],
-) -> [[__m512i; 2]; Q] {
-    let (bytes, _) = block.as_chunks::<PLANE>();
-    let mut tables = [&[][..]; Q];
-    for q in 0..Q {
-        tables[q] = &sieves[q].entries.as_chunks::<NIBBLES>().0[..bytes.len()];
+fn sums_of_block<const BEGINS: bool>(bands: &[Band<'_>], block: u32, sums: &Sums) -> [__m512i; 2] {
+    let (halves, _) = sums.as_flattened().as_chunks::<BYTES>();
+    let mut sums = [load(&halves[0]), load(&halves[1])];
+    if BEGINS {
+        sums = [_mm512_setzero_si512(); 2];
     }
-    let mut sums = [[_mm512_setzero_si512(); 2]; Q];
-    for (at, bytes) in bytes.iter().enumerate() {
-        fetch(bytes.as_ptr().wrapping_add(AHEAD));
-        let low = load(bytes);
-        let high = _mm512_srli_epi16::<4>(low);
-        for q in 0..Q {
+    for band in bands {
+        for (bytes, entries) in band.of_block(block).iter().zip(band.entries) {
+            if BEGINS {
+                fetch(bytes.as_ptr().wrapping_add(AHEAD));
+            }
             // SAFETY: 16 bytes are readable, because that is the length of the array.
-            let table = unsafe { _mm_loadu_si128(tables[q][at].as_ptr().cast()) };
+            let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
             let table = _mm512_broadcast_i32x4(table);
-            let [low_sums, high_sums] = &mut sums[q];
-            *low_sums = _mm512_adds_epu8(*low_sums, _mm512_permutexvar_epi8(low, table));
-            *high_sums = _mm512_adds_epu8(*high_sums, _mm512_permutexvar_epi8(high, table));
+            let low = load(bytes);
+            let high = _mm512_srli_epi16::<4>(low);
+            sums[0] = _mm512_adds_epu8(sums[0], _mm512_permutexvar_epi8(low, table));
+            sums[1] = _mm512_adds_epu8(sums[1], _mm512_permutexvar_epi8(high, table));
         }
     }
     sums
@@ -132,4 +141,11 @@ fn load(bytes: &[u8]) -> __m512i {
     assert!(bytes.len() >= BYTES);
     // SAFETY: 64 bytes are readable, because of the assertion above.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(bytes: &mut [u8; BYTES], register: __m512i) {
+    // SAFETY: 64 bytes are writable, because that is the length of the array.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), register) }
 }
