@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeAlias
 
 from ._errors import PicoPQError
@@ -14,27 +14,33 @@ Report: TypeAlias = Callable[[int, int], object]
 Progress: TypeAlias = bool | Report | None
 
 
-@contextmanager
-def reporting(progress: Progress, label: str) -> Iterator[Report | None]:
+_NOBODY: AbstractContextManager[None] = nullcontext()
+
+
+def reporting(progress: Progress, label: str) -> AbstractContextManager[Report | None]:
     """The function to call with (done, total) during the block, None where nobody listens."""
     if progress is None or progress is False:
-        yield None
-    elif progress is True:
-        try:
-            tqdm = importlib.import_module("tqdm").tqdm
-        except ImportError:
-            tqdm = _Line
-        with tqdm(desc=label) as bar:
+        return _NOBODY
+    if progress is True:
+        return _bar(label)
+    if callable(progress):
+        return nullcontext(progress)
+    raise PicoPQError(f"progress: got {progress!r}, want None, a bool or a callable")
 
-            def report(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
 
-            yield report
-    elif callable(progress):
-        yield progress
-    else:
-        raise PicoPQError(f"progress: got {progress!r}, want None, a bool or a callable")
+@contextmanager
+def _bar(label: str) -> Iterator[Report]:
+    try:
+        tqdm = importlib.import_module("tqdm").tqdm
+    except ImportError:
+        tqdm = _Line
+    with tqdm(desc=label) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report
 
 
 def part(report: Report | None, first: int, last: int, total: int) -> Report | None:

@@ -150,21 +150,20 @@ class Index:
         """
         k = integer("k", k, 0)
         rows = vectors("queries", queries, self._dim, "D", "nq D")
-        batch = rows.reshape(-1, self._dim)
+        batch = rows if rows.ndim == 2 else rows.reshape(1, -1)
         wanted = k if rerank is None else k * integer("factor", factor, 1)
         # Room for more than is stored would only be padding.
-        dists, ids = self._padding(len(batch), k if wanted == k else min(wanted, len(self)))
+        dists, ids = _room(len(batch), k if wanted == k else min(wanted, len(self)))
         chosen = None if subset is None else subset_array(subset)
         with reporting(progress, "search") as report:
             self._native.search(batch, chosen, dists, ids, report)
         if rerank is not None:
             dists, ids = self._rerank(batch, ids, k, rerank)
-        shape = (*rows.shape[:-1], k)
-        return dists.reshape(shape), ids.reshape(shape)
+        return (dists, ids) if rows.ndim == 2 else (dists[0], ids[0])
 
     def _rerank(self, queries: F32, candidates: I64, k: int, rerank: Originals) -> tuple[F32, I64]:
         originals = _fetcher(rerank)
-        dists, ids = self._padding(len(queries), k)
+        dists, ids = _room(len(queries), k)
         for query, found, dist, best in zip(queries, candidates, dists, ids, strict=True):
             known = found[found >= 0]
             vecs = vectors("rerank", originals(known), self._dim, "n D")
@@ -172,10 +171,6 @@ class Index:
                 raise PicoPQError(f"rerank: got {len(vecs)} vectors for {len(known)} ids")
             _native.rerank(query, vecs, known, self._metric, dist, best)
         return dists, ids
-
-    def _padding(self, nq: int, k: int) -> tuple[F32, I64]:
-        absent = np.inf if self._metric == "l2" else -np.inf
-        return np.full((nq, k), absent, np.float32), np.full((nq, k), -1, np.int64)
 
     def range_search(
         self,
@@ -247,6 +242,11 @@ class Index:
         for ids, codes in state["blocks"]:
             self._native.add_codes(codes, ids, None)
         self._native.skip_ids(state["next_id"])
+
+
+def _room(nq: int, k: int) -> tuple[F32, I64]:
+    """Room for answers, which `_native` fills up where there are fewer."""
+    return np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)
 
 
 def _ids(ids: ArrayLike | None) -> I64 | None:

@@ -7,7 +7,7 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2,
 };
-use picopq::{Codes, Filter, Neighbor, Opq, Pq, Quantizer, Vectors};
+use picopq::{Codes, Filter, Metric, Neighbor, Opq, Pq, Quantizer, Vectors};
 use pyo3::prelude::*;
 
 use crate::door::{Listeners, run};
@@ -144,7 +144,7 @@ impl Index {
             let found = self.0.search(queries, k, filter, task)?;
             let rows = dists.chunks_mut(k.max(1)).zip(ids.chunks_mut(k.max(1)));
             for ((dists, ids), found) in rows.zip(found) {
-                write(&found, dists, ids);
+                write(&found, self.0.quantizer().metric(), dists, ids);
             }
             Ok(())
         })
@@ -239,13 +239,20 @@ pub(crate) fn rerank<'py>(
     let (candidates, metric) = (candidates.as_slice()?, metric_of(metric)?);
     let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
     run(py, vecs.as_slice().len(), Listeners::default(), |_| {
-        write(&picopq::rerank(query, vecs, candidates, metric, dists.len())?, dists, ids);
+        let found = picopq::rerank(query, vecs, candidates, metric, dists.len())?;
+        write(&found, metric, dists, ids);
         Ok(())
     })
 }
 
-/// What stands past the answers stays.
-fn write(found: &[Neighbor], dists: &mut [f32], ids: &mut [i64]) {
+/// Writes the answers, and behind them the id -1 and an infinite distance.
+fn write(found: &[Neighbor], metric: Metric, dists: &mut [f32], ids: &mut [i64]) {
+    let worst = match metric {
+        Metric::L2 => f32::INFINITY,
+        Metric::Dot => f32::NEG_INFINITY,
+    };
+    let absent = Neighbor { distance: worst, id: -1 };
+    let found = found.iter().chain(std::iter::repeat(&absent));
     for ((dist, id), found) in dists.iter_mut().zip(ids).zip(found) {
         (*dist, *id) = (found.distance, found.id);
     }
