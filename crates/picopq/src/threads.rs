@@ -217,7 +217,7 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 fn await_next(call: usize) {
     let started = Instant::now();
     while CALLS.load(Relaxed) == call && started.elapsed() < PATIENCE {
-        std::thread::yield_now();
+        std::hint::spin_loop();
     }
 }
 
