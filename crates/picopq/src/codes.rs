@@ -22,6 +22,9 @@ pub trait Code: Copy + Default + Ord + Send + Sync + 'static + sealed::Sealed {
     /// The codes, where they are bytes.
     #[doc(hidden)]
     fn as_bytes(codes: &[Self]) -> Option<&[u8]>;
+    /// The integers, where they are of this type.
+    #[doc(hidden)]
+    fn of<'a>(data: &'a CodeData<'_>) -> Option<&'a [Self]>;
     #[doc(hidden)]
     fn wrap(codes: Cow<'_, [Self]>) -> CodeData<'_>;
 }
@@ -38,6 +41,12 @@ macro_rules! code {
             }
             fn as_bytes(codes: &[Self]) -> Option<&[u8]> {
                 $as_bytes(codes)
+            }
+            fn of<'a>(data: &'a CodeData<'_>) -> Option<&'a [Self]> {
+                match data {
+                    CodeData::$variant(codes) => Some(codes),
+                    _ => None,
+                }
             }
             fn wrap(codes: Cow<'_, [Self]>) -> CodeData<'_> {
                 CodeData::$variant(codes)
@@ -149,8 +158,8 @@ impl<'a> Codes<'a> {
             return Ok(());
         }
         with_codes!(self, |codes| {
-            // A maximum vectorises, a search does not.
-            if codes.iter().max().is_none_or(|most| most.index() < ks) {
+            // A fold by value vectorises; a search, or a maximum of references, does not.
+            if codes.iter().copied().fold(Code::from_index(0), Ord::max).index() < ks {
                 return Ok(());
             }
             let first = codes.iter().position(|code| code.index() >= ks).unwrap_or(0);

@@ -229,9 +229,16 @@ impl Index {
         check_ids(ids, codes.len())?;
         codes.check_below(book.ks())?;
         with_width!(book.ks(), T, {
-            let mut own: Vec<T> = with_capacity(codes.len() * codes.m(), "the codes")?;
-            extend(&mut own, codes);
-            self.store(&own, ids, task)
+            let mut narrow: Vec<T>;
+            let codes = match T::of(codes.data()) {
+                Some(codes) => codes,
+                None => {
+                    narrow = with_capacity(codes.len() * codes.m(), "the codes")?;
+                    extend(&mut narrow, codes);
+                    &narrow
+                }
+            };
+            self.store(codes, ids, task)
         })
     }
 
