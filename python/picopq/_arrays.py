@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 import secrets
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
@@ -58,11 +57,6 @@ def choice(name: str, value: _Name, allowed: Sequence[_Name]) -> _Name:
     return value
 
 
-@cache
-def _axes(shapes: tuple[str, ...]) -> list[int]:
-    return [len(shape.split()) for shape in shapes]
-
-
 def numbers(name: str, value: ArrayLike, *shapes: str, kinds: str = "fiu") -> NDArray[Any]:
     """`value` as an array, not copied where it is one, of one of `shapes`, such as "N D"."""
     try:
@@ -72,7 +66,8 @@ def numbers(name: str, value: ArrayLike, *shapes: str, kinds: str = "fiu") -> ND
     if array.dtype.kind not in kinds:
         wanted = "an integer type" if kinds == "iu" else "float32, or a type converted to it"
         raise PicoPQError(f"{name}: got dtype {array.dtype}, want {wanted}")
-    if array.ndim not in _axes(shapes):
+    # A name for each axis, with a space between; "" has none.
+    if array.ndim not in [shape.count(" ") + bool(shape) for shape in shapes]:
         wanted = " or ".join(f"({', '.join(shape.split())})" for shape in shapes)
         raise PicoPQError(f"{name}: got {array.ndim} axes, shape {array.shape}, want {wanted}")
     return array
