@@ -15,10 +15,10 @@ use std::ops::RangeInclusive;
 use super::View;
 use super::plain::Seeker;
 use super::screen::{self, Screen};
-use super::segment::{SEGMENT_ROWS, WIDEST};
+use super::segment::SEGMENT_ROWS;
 use crate::best::Collect;
 use crate::error::{Result, collected, with_capacity};
-use crate::kernels::{BLOCK, Kernels};
+use crate::kernels::{Kernels, PLANE_MASKS, Sums};
 use crate::threads::Task;
 
 /// With fewer rows for each answer there is little to gain.
@@ -58,8 +58,8 @@ pub(crate) fn scan<C: Collect>(
     let likely = likely(seeker, views, k)?;
     for views in views.chunks(SPAN) {
         let bound = screen.aim(likely.min(seeker.limit()));
-        let blocks: usize = views.iter().map(|view| view.blocks.len()).sum();
-        let mut sums = with_capacity(blocks + WIDEST, "the sums of the rows")?;
+        let blocks = |view: &View<'_>| screen::parts(&view.blocks, PLANE_MASKS).len();
+        let mut sums = with_capacity(views.iter().map(blocks).sum(), "the sums of the rows")?;
         for view in views.iter().filter(|_| bound.is_some()) {
             task.check()?;
             screen.append(view, &mut sums, kernels);
@@ -78,7 +78,7 @@ pub(crate) fn scan<C: Collect>(
         let mut pick = |seeker: &mut Seeker<'_, C>, range: RangeInclusive<u8>| {
             let mut rest = &sums[..];
             for view in views {
-                let (mine, others) = rest.split_at(view.blocks.len());
+                let (mine, others) = rest.split_at(blocks(view));
                 screen.pick(seeker, view, mine, range.clone(), kernels, task)?;
                 rest = others;
             }
@@ -111,9 +111,9 @@ fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) 
 }
 
 /// How many of some of the rows have at most each sum.
-fn counted(sums: &[[u8; BLOCK]]) -> [usize; 1 << u8::BITS] {
+fn counted(sums: &[Sums]) -> [usize; 1 << u8::BITS] {
     let mut counts = [0; 1 << u8::BITS];
-    for &sum in sums.iter().step_by(COUNTED).flatten() {
+    for &sum in sums.as_flattened().iter().step_by(COUNTED).flatten() {
         counts[usize::from(sum)] += 1;
     }
     let mut total = 0;

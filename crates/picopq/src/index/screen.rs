@@ -37,11 +37,7 @@ const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
 /// The screen of one query.
 pub(crate) struct Screen {
     bound: Bound,
-    entries: Vec<u8>, // (m, width)
-    /// Entries of a band.
-    band: usize,
-    /// The bands, those first that exclude most.
-    order: Vec<usize>,
+    table: Table,
     /// Blocks of rows that came before, as far as the next chunk's length depends on it.
     seen: usize,
     /// Blocks of the layout that are left of a chunk, and the sums of a plane's.
@@ -52,14 +48,45 @@ pub(crate) struct Screen {
     listed: Vec<u32>,
 }
 
+/// A query's bytes for each codeword, or group of them.
+struct Table {
+    entries: Vec<u8>, // (m, width)
+    /// Entries of a band.
+    band: usize,
+    /// The bands, those first that exclude most.
+    order: Vec<usize>,
+}
+
+impl Table {
+    fn renew(&mut self, entries: impl Iterator<Item = u8>) {
+        self.entries.clear();
+        self.entries.extend(entries);
+        let bands: Vec<_> = self.entries.chunks(self.band).collect();
+        self.order.clear();
+        self.order.extend(0..bands.len());
+        self.order.sort_by_cached_key(|&at| {
+            Reverse(bands[at].iter().map(|&entry| u32::from(entry)).sum::<u32>())
+        });
+    }
+
+    /// The bands in their order, and how many there are.
+    fn bands<'a>(&'a self, plane: &'a Plane) -> ([Band<'a>; BANDS], usize) {
+        let mut bands = [Band::default(); BANDS];
+        for (band, &at) in bands.iter_mut().zip(&self.order) {
+            let entries = &self.entries[at * self.band..];
+            let (entries, _) = entries[..self.band.min(entries.len())].as_chunks();
+            *band = Band { bytes: plane.band(at), entries };
+        }
+        (bands, self.order.len())
+    }
+}
+
 impl Screen {
     /// `keys` has the shape `(m, width)`, a band `band` sub-spaces.
     pub(crate) fn new(keys: Vec<f32>, width: usize, band: usize) -> Result<Self> {
         Ok(Self {
             bound: Bound::new(keys, width),
-            entries: Vec::new(),
-            band: band * width,
-            order: Vec::new(),
+            table: Table { entries: Vec::new(), band: band * width, order: Vec::new() },
             seen: 0,
             blocks: [0; CHUNK],
             sums: [Sums::default(); CHUNK],
@@ -75,14 +102,7 @@ impl Screen {
             Aim::Blind => None,
             Aim::Keep(bound) => Some(bound),
             Aim::Renew(bound) => {
-                self.entries.clear();
-                self.entries.extend(self.bound.entries());
-                let bands: Vec<_> = self.entries.chunks(self.band).collect();
-                self.order.clear();
-                self.order.extend(0..bands.len());
-                self.order.sort_by_cached_key(|&at| {
-                    Reverse(bands[at].iter().map(|&entry| u32::from(entry)).sum::<u32>())
-                });
+                self.table.renew(self.bound.entries());
                 Some(bound)
             }
         }
@@ -97,13 +117,8 @@ impl Screen {
         bound: u8,
         kernels: Kernels,
     ) -> usize {
-        let mut bands = [Band::default(); BANDS];
-        let bands = &mut bands[..self.order.len()];
-        for (band, &at) in bands.iter_mut().zip(&self.order) {
-            let entries = &self.entries[at * self.band..];
-            let (entries, _) = entries[..self.band.min(entries.len())].as_chunks();
-            *band = Band { bytes: plane.band(at), entries };
-        }
+        let (bands, count) = self.table.bands(plane);
+        let bands = &bands[..count];
         let mut left = blocks.len();
         self.blocks.iter_mut().zip(blocks).for_each(|(place, block)| *place = block as u32);
         let mut first = 0;
@@ -145,7 +160,7 @@ impl Screen {
         kernels: Kernels,
     ) -> usize {
         self.blocks.iter_mut().zip(blocks.clone()).for_each(|(place, block)| *place = block as u32);
-        let sieve = Sieve { entries: &self.entries, bound };
+        let sieve = Sieve { entries: &self.table.entries, bound };
         let (masks, _) = self.masks.as_chunks_mut::<COLUMNS_MASKS>();
         kernels.screen_columns(
             columns.of_blocks(blocks.clone()),
@@ -181,23 +196,15 @@ impl Screen {
         seeker.pick(view, rows)
     }
 
-    /// Appends the sums of the view's rows.
-    pub(crate) fn append(
-        &mut self,
-        view: &View<'_>,
-        sums: &mut Vec<[u8; BLOCK]>,
-        kernels: Kernels,
-    ) {
+    /// Appends the sums of the view's rows, and of those beyond the segment in its last block.
+    pub(crate) fn append(&mut self, view: &View<'_>, sums: &mut Vec<Sums>, kernels: Kernels) {
         let Some(Screened::Plane(plane)) = view.segment.screened() else {
             unreachable!("sums are made of planes");
         };
-        let len = sums.len() + view.blocks.len();
         for blocks in view.chunks() {
             let left = self.add_up(plane, parts(&blocks, PLANE_MASKS), u8::MAX, kernels);
-            sums.extend_from_slice(self.sums[..left].as_flattened());
+            sums.extend_from_slice(&self.sums[..left]);
         }
-        // The last block may have rows beyond the segment.
-        sums.truncate(len);
     }
 
     /// Measures the view's rows whose sums are in the range, unless the limit excludes them.
@@ -205,18 +212,19 @@ impl Screen {
         &mut self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
-        sums: &[[u8; BLOCK]],
+        sums: &[Sums],
         range: RangeInclusive<u8>,
         kernels: Kernels,
         task: &Task,
     ) -> Result<()> {
         self.listed.clear();
-        for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK_BLOCKS)) {
+        for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK)) {
             let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
             if range.is_empty() {
                 break;
             }
-            let masks = &mut self.masks[..blocks.len()];
+            let sums = sums.as_flattened();
+            let masks = &mut self.masks[..sums.len()];
             kernels.between(sums, range, masks);
             view.keep_selected(masks, blocks.start);
             let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
@@ -228,7 +236,7 @@ impl Screen {
 }
 
 /// The blocks of a layout, of so many masks each, that hold these blocks of rows.
-fn parts(blocks: &Range<usize>, masks: usize) -> Range<usize> {
+pub(crate) fn parts(blocks: &Range<usize>, masks: usize) -> Range<usize> {
     blocks.start / masks..blocks.end.div_ceil(masks)
 }
 
