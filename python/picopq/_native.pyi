@@ -27,6 +27,7 @@ __all__ = [
     "finite_rows",
     "ground_truth",
     "instruction_set",
+    "is_dense",
     "load",
     "main",
     "num_threads",
@@ -75,6 +76,9 @@ def train_opq(
 
 def eigenvalue_allocation(vecs: F32, m: int) -> F32:
     """Rotation (D, D) for Gaussian data."""
+
+def is_dense(value: object, dim: int) -> bool:
+    """Whether `value` is float32 (dim,) or (nq, dim), as the functions here want it."""
 
 def finite_rows(vecs: F32) -> I64:
     """Row numbers without NaN or infinity, ascending."""

@@ -149,7 +149,7 @@ class Index:
             that returns their vectors (n, D). The best k * factor are compared by exact distance.
         """
         k = integer("k", k, 0)
-        rows = vectors("queries", queries, self._dim, "D", "nq D")
+        rows = self._queries(queries)
         batch = rows if rows.ndim == 2 else rows.reshape(1, -1)
         wanted = k if rerank is None else k * integer("factor", factor, 1)
         # Room for more than is stored would only be padding.
@@ -160,6 +160,12 @@ class Index:
         if rerank is not None:
             dists, ids = self._rerank(batch, ids, k, rerank)
         return (dists, ids) if rows.ndim == 2 else (dists[0], ids[0])
+
+    def _queries(self, queries: ArrayLike) -> F32:
+        # What a single query costs is felt.
+        if isinstance(queries, np.ndarray) and _native.is_dense(queries, self._dim):
+            return queries
+        return vectors("queries", queries, self._dim, "D", "nq D")
 
     def _rerank(self, queries: F32, candidates: I64, k: int, rerank: Originals) -> tuple[F32, I64]:
         originals = _fetcher(rerank)
@@ -186,7 +192,7 @@ class Index:
         "dot". Returns limits (nq + 1,), distances and ids: the answers of query i, best first, are
         those from limits[i] to limits[i + 1].
         """
-        batch = vectors("queries", queries, self._dim, "D", "nq D").reshape(-1, self._dim)
+        batch = self._queries(queries).reshape(-1, self._dim)
         number = float(numbers("radius", radius, "", kinds="fiu"))
         chosen = None if subset is None else subset_array(subset)
         with reporting(progress, "range search") as report:

@@ -11,8 +11,9 @@ mod index;
 use std::ffi::OsString;
 
 use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2,
-    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3,
+    Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayDyn, PyArrayMethods,
+    PyReadonlyArray2, PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3,
+    PyUntypedArrayMethods,
 };
 use picopq::{
     Code, Codebook, Codes, DistanceTable, Init, Metric, Neighbor, Opq, OpqOptions, Pq, PqOptions,
@@ -251,6 +252,17 @@ fn eigenvalue_allocation<'py>(
     square(py, rotation, rows.dim())
 }
 
+/// Whether `value` is what the calls here want as queries (dim,) or (nq, dim), without a copy.
+#[pyfunction]
+fn is_dense(value: &Bound<'_, PyAny>, dim: usize) -> bool {
+    value.cast::<PyArrayDyn<f32>>().is_ok_and(|array| {
+        matches!(array.ndim(), 1 | 2)
+            && array.shape().last() == Some(&dim)
+            && array.is_c_contiguous()
+            && array.data().is_aligned()
+    })
+}
+
 #[pyfunction]
 fn finite_rows<'py>(
     py: Python<'py>,
@@ -467,6 +479,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(train_pq, module)?)?;
     module.add_function(wrap_pyfunction!(train_opq, module)?)?;
     module.add_function(wrap_pyfunction!(eigenvalue_allocation, module)?)?;
+    module.add_function(wrap_pyfunction!(is_dense, module)?)?;
     module.add_function(wrap_pyfunction!(finite_rows, module)?)?;
     module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
