@@ -70,15 +70,15 @@ class Bench:
 
         Memory is the resident high-water mark (VmHWM, reset through clear_refs) less what
         was resident before and less the bytes of the answer; `held` is what stays resident
-        with the answer.
+        with the answer, without the pages of files, such as the library's code.
         """
         ctypes.CDLL(None).malloc_trim(0)  # else freed memory kept by malloc hides some
         Path("/proc/self/clear_refs").write_text("5")
-        before = status("VmRSS")
+        before, own = status("VmRSS"), status("RssAnon")
         sample, result = timed(self.work, 1)
         peak = status("VmHWM") - before
         ctypes.CDLL(None).malloc_trim(0)
-        held = status("VmRSS") - before
+        held = status("RssAnon") - own
         answer = self.answer(result)
         output = size(result if isinstance(result, np.ndarray) else answer)
         report = self.check(self.inputs, answer)
