@@ -532,7 +532,7 @@ impl Index {
         let mut scan = if interleaved {
             Scan::Interleaved(Batch::new(&seekers, m)?)
         } else {
-            let mut screens = Vec::new();
+            let mut screens = with_capacity(seekers.len(), "the screens")?;
             for seeker in &seekers {
                 if let Some((keys, width)) = self.layout.screened(seeker.keys(), book.ks())? {
                     screens.push(Screen::new(keys, width, self.layout.band(m))?);

@@ -42,7 +42,7 @@ pub(crate) struct Screen {
     seen: usize,
     /// Blocks of the layout that are left of a chunk, and the sums of a plane's.
     blocks: [u32; CHUNK],
-    sums: [Sums; CHUNK],
+    sums: Vec<Sums>,
     masks: [u32; CHUNK_BLOCKS],
     rows: Vec<u32>, // room for every row of a chunk
     listed: Vec<u32>,
@@ -89,7 +89,7 @@ impl Screen {
             table: Table { entries: Vec::new(), band: band * width, order: Vec::new() },
             seen: 0,
             blocks: [0; CHUNK],
-            sums: [Sums::default(); CHUNK],
+            sums: filled(CHUNK, Sums::default(), "the sums of a chunk")?,
             masks: [0; CHUNK_BLOCKS],
             rows: filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?,
             listed: Vec::new(),
