@@ -162,7 +162,7 @@ class Index:
         return (dists, ids) if rows.ndim == 2 else (dists[0], ids[0])
 
     def _queries(self, queries: ArrayLike) -> F32:
-        # What a single query costs is felt.
+        # Spares a single query, whose cost is felt, most of the checks.
         if isinstance(queries, np.ndarray) and _native.is_dense(queries, self._dim):
             return queries
         return vectors("queries", queries, self._dim, "D", "nq D")
