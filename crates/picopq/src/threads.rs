@@ -94,6 +94,8 @@ static POOL: ArcSwapOption<ProcessPool> = ArcSwapOption::const_empty();
 struct ProcessPool {
     process: u32,
     threads: usize,
+    /// Whether each thread has a processor to itself.
+    spacious: bool,
     pool: rayon::ThreadPool,
 }
 
@@ -133,7 +135,8 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
         let name = |index| format!("picopq-{index}");
         rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
     })?;
-    let fresh = Arc::new(ProcessPool { process, threads, pool });
+    let spacious = std::thread::available_parallelism().is_ok_and(|most| threads <= most.get());
+    let fresh = Arc::new(ProcessPool { process, threads, spacious, pool });
     if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
         && old.process != process
     {
@@ -200,7 +203,7 @@ where
         return items.into_par_iter().map(one).collect();
     }
     match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
-        Some(mine) if items.len() <= threads => each_its_own(&mine.pool, items, one),
+        Some(mine) if items.len() <= threads => each_its_own(&mine, items, one),
         Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
         None => items.into_iter().map(one).collect(),
     }
@@ -213,18 +216,19 @@ const PATIENCE: Duration = Duration::from_micros(100);
 /// Numbers the calls of [`each_its_own`].
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// Keeps a thread of the pool awake until the next call.
-fn await_next(call: usize) {
+/// Keeps a thread awake for a while. Where nobody else wants its processor it spins, as a thread that
+/// yields is switched out dozens of times in a search.
+fn wait_while(spacious: bool, waiting: impl Fn() -> bool) {
     let started = Instant::now();
-    while CALLS.load(Relaxed) == call && started.elapsed() < PATIENCE {
-        std::hint::spin_loop();
+    while waiting() && started.elapsed() < PATIENCE {
+        if spacious { std::hint::spin_loop() } else { std::thread::yield_now() }
     }
 }
 
 /// An item for each thread, the first of them on the caller's, which then does not wait for
 /// another to wake up.
 fn each_its_own<I: Send, T: Send>(
-    pool: &rayon::ThreadPool,
+    mine: &ProcessPool,
     items: Vec<I>,
     one: impl Fn(I) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
@@ -232,24 +236,22 @@ fn each_its_own<I: Send, T: Send>(
     results.resize_with(items.len(), || None);
     let call = CALLS.fetch_add(1, Relaxed) + 1;
     let (one, left) = (&one, &AtomicUsize::new(items.len() - 1));
-    pool.in_place_scope(|scope| {
+    let spacious = mine.spacious;
+    mine.pool.in_place_scope(|scope| {
         let mut pairs = items.into_iter().zip(&mut results);
         let first = pairs.next();
         for (item, result) in pairs {
             scope.spawn(move |_| {
                 *result = Some(one(item));
                 left.fetch_sub(1, Relaxed);
-                rayon::spawn(move || await_next(call));
+                rayon::spawn(move || wait_while(spacious, || CALLS.load(Relaxed) == call));
             });
         }
         if let Some((item, result)) = first {
             *result = Some(one(item));
         }
         // Items are of one length: the others end soon.
-        let started = Instant::now();
-        while left.load(Relaxed) > 0 && started.elapsed() < PATIENCE {
-            std::hint::spin_loop();
-        }
+        wait_while(spacious, || left.load(Relaxed) > 0);
     });
     results.into_iter().flatten().collect()
 }
