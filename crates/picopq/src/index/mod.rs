@@ -555,7 +555,7 @@ impl Index {
             }
             whole.clear();
         }
-        let tile = (TILE_LOOKUPS / BLOCK / m).next_multiple_of(CHUNK_BLOCKS);
+        let tile = (TILE_LOOKUPS / BLOCK / m).max(1).next_multiple_of(CHUNK_BLOCKS);
         for view in whole.iter().flat_map(|view| view.parts(tile)) {
             match &mut scan {
                 Scan::Plain => seekers.iter_mut().try_for_each(|seeker| seeker.all(&view, task))?,

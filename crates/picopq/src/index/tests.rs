@@ -208,6 +208,16 @@ fn large_searches_answer_as_the_plain_scan_does() {
     }
 }
 
+/// More sub-spaces than a tile has look-ups for a block of rows.
+#[test]
+fn many_sub_spaces_answer_as_the_plain_scan_does() {
+    for ks in [2, 20] {
+        let case =
+            case((TILE_LOOKUPS / BLOCK + 1, ks, 300, 2), Metric::L2, Values::Normal, false, 3);
+        case.check(10, Filter::All, |_| true);
+    }
+}
+
 /// Each segment is a span of its own to a query that measures the most promising rows first.
 #[test]
 fn segments_one_after_another_answer_as_the_plain_scan_does() {
