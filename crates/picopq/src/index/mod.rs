@@ -628,19 +628,23 @@ impl View<'_> {
         }
     }
 
-    /// Clears the bits of rows that the filter or the end of the segment excludes, of the masks from
-    /// `first` on.
-    fn keep_selected(&self, masks: &mut [u32], first: usize) {
-        let len = self.segment.len();
-        if (first + masks.len()) * BLOCK > len {
-            for (block, mask) in (first..).zip(&mut *masks) {
-                let rows = len.saturating_sub(block * BLOCK).min(BLOCK);
-                *mask &= (1_u64 << rows).wrapping_sub(1) as u32;
+    /// Moves those of a list's ascending rows to the front that the segment has and the filter leaves;
+    /// returns how many there are.
+    fn select(&self, rows: &mut [u32]) -> usize {
+        let end = self.segment.len() as u32;
+        let mut len = rows.len();
+        while len > 0 && rows[len - 1] >= end {
+            len -= 1;
+        }
+        if let Selection::Mask(_) = self.selection {
+            let mut left = 0;
+            for at in 0..len {
+                rows[left] = rows[at];
+                left += usize::from(self.passes(rows[at] as usize));
             }
+            len = left;
         }
-        if let Selection::Mask(selected) = self.selection {
-            masks.iter_mut().zip(&selected[first..]).for_each(|(mask, selected)| *mask &= selected);
-        }
+        len
     }
 }
 

@@ -1,16 +1,15 @@
 //! Codes of a byte by groups of codewords, which bound a distance loosely: many rows pass any limit,
-//! and the more the higher it is. So the sums of all rows come first, and the rows of the least sums
-//! are measured first, which brings the limit near to where it ends; then the others.
+//! and the more the higher it is. So the rows of the least sums are measured first, which brings the
+//! limit near to where it ends; then the others, by their sums, which were kept.
 //!
 //! ```text
 //! distances of some rows                          about what limit to make bytes for
 //! for each span of rows:
-//!     a sum of bytes for each row                  (kernels)
-//!     the rows of the least sums                   exact distances, a lower limit
+//!     sums of some rows                           how low the least are
+//!     a sum of bytes for each row                 (kernels)
+//!     the rows of the least sums                  exact distances, a lower limit
 //!     the other rows, where it does not exclude them
 //! ```
-
-use std::ops::RangeInclusive;
 
 use super::View;
 use super::plain::Seeker;
@@ -18,7 +17,7 @@ use super::screen::{self, Screen};
 use super::segment::SEGMENT_ROWS;
 use crate::best::Collect;
 use crate::error::{Result, collected, with_capacity};
-use crate::kernels::{Kernels, PLANE_MASKS, Sums};
+use crate::kernels::{Kernels, PLANE_MASKS};
 use crate::threads::Task;
 
 /// With fewer rows for each answer there is little to gain.
@@ -34,7 +33,7 @@ const SAMPLED: usize = 2;
 /// Rows that are measured first: so many for each answer, and at least so many.
 const FIRST_EACH: usize = if cfg!(test) { 2 } else { 16 };
 const FIRST: usize = if cfg!(test) { 16 } else { 2048 };
-/// One block of sums in so many tells how they are distributed.
+/// One block in so many tells how sums are distributed.
 const COUNTED: usize = if cfg!(test) { 1 } else { 127 };
 /// The largest sum that is no more than a bound.
 const MOST: u8 = u8::MAX - 1;
@@ -58,13 +57,10 @@ pub(crate) fn scan<C: Collect>(
     let likely = likely(seeker, views, k)?;
     for views in views.chunks(SPAN) {
         let bound = screen.aim(likely.min(seeker.limit()));
-        let blocks = |view: &View<'_>| screen::parts(&view.blocks, PLANE_MASKS).len();
-        let mut sums = with_capacity(views.iter().map(blocks).sum(), "the sums of the rows")?;
-        for view in views.iter().filter(|_| bound.is_some()) {
-            task.check()?;
-            screen.append(view, &mut sums, kernels);
-        }
-        let counts = counted(&sums);
+        let counts = match bound {
+            Some(_) => screen.sample(views, COUNTED, kernels),
+            None => [0; _],
+        };
         let all = counts[usize::from(u8::MAX)];
         if bound.is_none_or(|bound| EXCLUDED * (all - counts[usize::from(bound)]) < all) {
             for view in views {
@@ -75,19 +71,20 @@ pub(crate) fn scan<C: Collect>(
         let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / COUNTED;
         let first = counts.partition_point(|&count| count <= wanted).saturating_sub(1);
         let first = first.min(MOST.into()) as u8;
-        let mut pick = |seeker: &mut Seeker<'_, C>, range: RangeInclusive<u8>| {
-            let mut rest = &sums[..];
-            for view in views {
-                let (mine, others) = rest.split_at(blocks(view));
-                screen.pick(seeker, view, mine, range.clone(), kernels, task)?;
-                rest = others;
-            }
-            Ok(())
-        };
-        pick(seeker, 0..=first)?;
+        let blocks = |view: &View<'_>| screen::parts(&view.blocks, PLANE_MASKS).len();
+        let mut sums = with_capacity(views.iter().map(blocks).sum(), "the sums of the rows")?;
+        for view in views {
+            task.check()?;
+            screen.append(seeker, view, &mut sums, first, kernels, task)?;
+        }
         seeker.share(k)?;
         // Where the limit is above what the bytes were made for, sums that saturated pass, too.
-        pick(seeker, first + 1..=u8::MAX)?;
+        let mut rest = &sums[..];
+        for view in views {
+            let (mine, others) = rest.split_at(blocks(view));
+            screen.pick(seeker, view, mine, first + 1..=u8::MAX, kernels, task)?;
+            rest = others;
+        }
     }
     Ok(())
 }
@@ -108,17 +105,4 @@ fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) 
         return Ok(f32::INFINITY);
     }
     Ok(*distances.select_nth_unstable_by(rank, f32::total_cmp).1)
-}
-
-/// How many of some of the rows have at most each sum.
-fn counted(sums: &[Sums]) -> [usize; 1 << u8::BITS] {
-    let mut counts = [0; 1 << u8::BITS];
-    for &sum in sums.as_flattened().iter().step_by(COUNTED).flatten() {
-        counts[usize::from(sum)] += 1;
-    }
-    let mut total = 0;
-    counts.map(|count| {
-        total += count;
-        total
-    })
 }

@@ -16,13 +16,15 @@ use std::cmp::Reverse;
 use std::ops::{Range, RangeInclusive};
 
 use super::View;
-use super::bands::{BANDS, Columns, Plane};
+use super::bands::{BANDS, Plane};
 use super::bound::{Aim, Bound};
 use super::plain::{CHUNK_BLOCKS, Seeker};
 use super::segment::Screened;
 use crate::best::Collect;
 use crate::error::{Result, filled, reserve};
-use crate::kernels::{BLOCK, Band, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve, Step, Sums};
+use crate::kernels::{
+    BLOCK, Band, COLUMNS, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve, Step, Sums,
+};
 use crate::threads::Task;
 
 /// With more than one row in so many left, measuring all in turn is faster than those.
@@ -34,18 +36,26 @@ const FIRST_BANDS: usize = 3;
 /// Blocks of a plane in a chunk.
 const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
 
+/// How many rows have at most each sum.
+pub(crate) type Counts = [usize; 1 << u8::BITS];
+
 /// The screen of one query.
 pub(crate) struct Screen {
     bound: Bound,
     table: Table,
+    chunk: Chunk,
+    /// The sums of a chunk's blocks, whole for those that are left.
+    sums: Vec<Sums>,
     /// Blocks of rows that came before, as far as the next chunk's length depends on it.
     seen: usize,
-    /// Blocks of the layout that are left of a chunk, and the sums of a plane's.
-    blocks: [u32; CHUNK],
-    sums: Vec<Sums>,
-    masks: [u32; CHUNK_BLOCKS],
-    rows: Vec<u32>, // room for every row of a chunk
     listed: Vec<u32>,
+}
+
+/// What a screen finds in a chunk.
+struct Chunk {
+    /// Those of its blocks that are left.
+    blocks: [u32; CHUNK],
+    rows: Vec<u32>, // room for every row
 }
 
 /// A query's bytes for each codeword, or group of them.
@@ -87,11 +97,12 @@ impl Screen {
         Ok(Self {
             bound: Bound::new(keys, width),
             table: Table { entries: Vec::new(), band: band * width, order: Vec::new() },
-            seen: 0,
-            blocks: [0; CHUNK],
+            chunk: Chunk {
+                blocks: [0; CHUNK],
+                rows: filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?,
+            },
             sums: filled(CHUNK, Sums::default(), "the sums of a chunk")?,
-            masks: [0; CHUNK_BLOCKS],
-            rows: filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?,
+            seen: 0,
             listed: Vec::new(),
         })
     }
@@ -108,103 +119,96 @@ impl Screen {
         }
     }
 
-    /// The sums of some blocks' rows, less those blocks of which no row passes; returns how many
-    /// are left.
-    fn add_up(
+    /// The rows of some blocks that pass, of which the segment may lack the last; returns how many.
+    fn pass(
         &mut self,
-        plane: &Plane,
-        blocks: Range<usize>,
+        screened: Screened<'_>,
+        blocks: &Range<usize>,
         bound: u8,
         kernels: Kernels,
     ) -> usize {
-        let (bands, count) = self.table.bands(plane);
-        let bands = &bands[..count];
-        let mut left = blocks.len();
-        self.blocks.iter_mut().zip(blocks).for_each(|(place, block)| *place = block as u32);
-        let mut first = 0;
-        while first < bands.len() && left > 0 {
-            let many = if first == 0 { (FIRST_BANDS * bands.len()).div_ceil(BANDS) } else { 1 };
-            let end = first + many;
-            let step = Step {
-                bands: &bands[first..end],
-                begins: first == 0,
-                bound,
-                next: bands.get(end).copied(),
-            };
-            left = kernels.add_up(step, &mut self.blocks[..left], &mut self.sums[..left]);
-            first = end;
+        match screened {
+            Screened::Plane(plane) => {
+                let (bands, count) = self.table.bands(plane);
+                let blocks = parts(blocks, PLANE_MASKS);
+                let (bands, sums) = (&bands[..count], &mut self.sums[..]);
+                let left = self.chunk.add_up(bands, &blocks, sums, bound, kernels);
+                self.chunk.list(left, (blocks.start, sums), 0..=bound, kernels)
+            }
+            Screened::Columns(columns) => {
+                let blocks = parts(blocks, COLUMNS_MASKS);
+                let sieve = Sieve { entries: &self.table.entries, bound };
+                let columns = columns.of_blocks(blocks.clone());
+                let count = kernels.screen_columns(columns, sieve, &mut self.chunk.rows);
+                let first = (blocks.start * COLUMNS) as u32;
+                self.chunk.rows[..count].iter_mut().for_each(|row| *row += first);
+                count
+            }
         }
-        left
     }
 
-    /// Screens some blocks of a plane; returns how many are left.
-    fn screen_plane(
-        &mut self,
-        plane: &Plane,
-        blocks: Range<usize>,
-        bound: u8,
-        kernels: Kernels,
-    ) -> usize {
-        let left = self.add_up(plane, blocks, bound, kernels);
-        let masks = &mut self.masks[..left * PLANE_MASKS];
-        kernels.between(self.sums[..left].as_flattened(), 0..=bound, masks);
-        left
-    }
-
-    /// Screens some blocks of columns, all of which are left.
-    fn screen_columns(
-        &mut self,
-        columns: &Columns,
-        blocks: Range<usize>,
-        bound: u8,
-        kernels: Kernels,
-    ) -> usize {
-        self.blocks.iter_mut().zip(blocks.clone()).for_each(|(place, block)| *place = block as u32);
-        let sieve = Sieve { entries: &self.table.entries, bound };
-        let (masks, _) = self.masks.as_chunks_mut::<COLUMNS_MASKS>();
-        kernels.screen_columns(
-            columns.of_blocks(blocks.clone()),
-            sieve,
-            &mut masks[..blocks.len()],
-        );
-        blocks.len()
-    }
-
-    /// Measures the rows that are left of a chunk: those of the first masks, so many for each of the
-    /// first blocks.
+    /// Measures the rows that are left of a chunk, of which so many are listed.
     fn refine<C: Collect>(
         &mut self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
         chunk: Range<usize>,
-        (left, each): (usize, usize),
-        kernels: Kernels,
+        listed: usize,
     ) -> Result<()> {
-        let masks = &mut self.masks[..left * each];
-        for (masks, &block) in masks.chunks_exact_mut(each).zip(&self.blocks) {
-            view.keep_selected(masks, block as usize * each);
-        }
-        let count = kernels.list(masks, 0, &mut self.rows);
+        let rows = &mut self.chunk.rows[..listed];
+        let count = view.select(rows);
         if count * MANY > chunk.len() * BLOCK {
             return seeker.run(view, view.rows(chunk));
         }
-        let rows = &mut self.rows[..count];
-        let length = (each * BLOCK) as u32;
-        for row in &mut *rows {
-            *row = self.blocks[(*row / length) as usize] * length + *row % length;
-        }
-        seeker.pick(view, rows)
+        seeker.pick(view, &rows[..count])
     }
 
-    /// Appends the sums of the view's rows, and of those beyond the segment in its last block.
-    pub(crate) fn append(&mut self, view: &View<'_>, sums: &mut Vec<Sums>, kernels: Kernels) {
-        let Some(Screened::Plane(plane)) = view.segment.screened() else {
-            unreachable!("sums are made of planes");
-        };
-        for blocks in view.chunks() {
-            let left = self.add_up(plane, parts(&blocks, PLANE_MASKS), u8::MAX, kernels);
-            sums.extend_from_slice(&self.sums[..left]);
+    /// How many rows of one block in so many have at most each sum.
+    pub(crate) fn sample(&mut self, views: &[View<'_>], step: usize, kernels: Kernels) -> Counts {
+        let mut counts = [[0; 1 << u8::BITS]; 4];
+        for view in views {
+            let plane = plane(view);
+            let (bands, count) = self.table.bands(plane);
+            for block in parts(&view.blocks, PLANE_MASKS).step_by(step) {
+                let (bands, sums) = (&bands[..count], &mut self.sums[..]);
+                self.chunk.add_up(bands, &(block..block + 1), sums, u8::MAX, kernels);
+                // Many sums are equal: an addition to one of four counts does not wait for the last.
+                for sums in sums[0].as_flattened().as_chunks::<4>().0 {
+                    for (counts, &sum) in counts.iter_mut().zip(sums) {
+                        counts[usize::from(sum)] += 1;
+                    }
+                }
+            }
         }
+        let mut total = 0;
+        std::array::from_fn(|sum| {
+            total += counts.iter().map(|counts| counts[sum]).sum::<usize>();
+            total
+        })
+    }
+
+    /// Appends the sums of the view's rows, and of those beyond the segment in its last block; measures
+    /// the rows whose sums are at most `most`.
+    pub(crate) fn append<C: Collect>(
+        &mut self,
+        seeker: &mut Seeker<'_, C>,
+        view: &View<'_>,
+        sums: &mut Vec<Sums>,
+        most: u8,
+        kernels: Kernels,
+        task: &Task,
+    ) -> Result<()> {
+        let (bands, count) = self.table.bands(plane(view));
+        self.listed.clear();
+        for blocks in view.chunks() {
+            let blocks = parts(&blocks, PLANE_MASKS);
+            let mine = &mut self.sums[..blocks.len()];
+            let left = self.chunk.add_up(&bands[..count], &blocks, mine, most, kernels);
+            sums.extend_from_slice(mine);
+            let count = self.chunk.list(left, (blocks.start, mine), 0..=most, kernels);
+            self.chunk.keep(view, count, &mut self.listed)?;
+        }
+        seeker.listed(view, &self.listed, task)
     }
 
     /// Measures the view's rows whose sums are in the range, unless the limit excludes them.
@@ -217,21 +221,85 @@ impl Screen {
         kernels: Kernels,
         task: &Task,
     ) -> Result<()> {
+        let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
+        if range.is_empty() {
+            return Ok(());
+        }
         self.listed.clear();
         for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK)) {
-            let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
-            if range.is_empty() {
-                break;
-            }
-            let sums = sums.as_flattened();
-            let masks = &mut self.masks[..sums.len()];
-            kernels.between(sums, range, masks);
-            view.keep_selected(masks, blocks.start);
-            let left = kernels.list(masks, (blocks.start * BLOCK) as u32, &mut self.rows);
-            reserve(&mut self.listed, left, "the rows that are left")?;
-            self.listed.extend_from_slice(&self.rows[..left]);
+            let blocks = parts(&blocks, PLANE_MASKS);
+            self.chunk.begin(&blocks);
+            let all = blocks.len();
+            let count = self.chunk.list(all, (blocks.start, sums), range.clone(), kernels);
+            self.chunk.keep(view, count, &mut self.listed)?;
         }
         seeker.listed(view, &self.listed, task)
+    }
+}
+
+/// What a screen of groups reads.
+fn plane<'a>(view: &View<'a>) -> &'a Plane {
+    match view.segment.screened() {
+        Some(Screened::Plane(plane)) => plane,
+        _ => unreachable!("groups have a plane"),
+    }
+}
+
+impl Chunk {
+    /// All of these blocks are left.
+    fn begin(&mut self, blocks: &Range<usize>) {
+        let numbers = blocks.start as u32..blocks.end as u32;
+        self.blocks.iter_mut().zip(numbers).for_each(|(place, block)| *place = block);
+    }
+
+    /// The sums of blocks that follow each other; the bands of those of which no row passes are not
+    /// read to the end. Returns how many are left.
+    fn add_up(
+        &mut self,
+        bands: &[Band<'_>],
+        blocks: &Range<usize>,
+        sums: &mut [Sums],
+        bound: u8,
+        kernels: Kernels,
+    ) -> usize {
+        self.begin(blocks);
+        let mut left = blocks.len();
+        let mut done = 0;
+        while done < bands.len() && left > 0 {
+            let many = if done == 0 { (FIRST_BANDS * bands.len()).div_ceil(BANDS) } else { 1 };
+            let end = done + many;
+            let step = Step {
+                bands: &bands[done..end],
+                begins: done == 0,
+                first: blocks.start as u32,
+                bound,
+                next: bands.get(end).copied(),
+            };
+            left = kernels.add_up(step, &mut self.blocks[..left], sums);
+            done = end;
+        }
+        left
+    }
+
+    /// The rows of the blocks that are left whose sums are in the range, with the first block that has
+    /// sums, and the sums; returns how many.
+    fn list(
+        &mut self,
+        left: usize,
+        (first, sums): (usize, &[Sums]),
+        range: RangeInclusive<u8>,
+        kernels: Kernels,
+    ) -> usize {
+        kernels.list(&self.blocks[..left], (first as u32, sums), range, &mut self.rows)
+    }
+
+    /// Appends those of the first rows that the view has.
+    fn keep(&mut self, view: &View<'_>, rows: usize, listed: &mut Vec<u32>) -> Result<()> {
+        let rows = &mut self.rows[..rows];
+        let count = view.select(rows);
+        reserve(listed, count, "the rows that are left")?;
+        listed.extend_from_slice(&rows[..count]);
+        Ok(())
     }
 }
 
@@ -260,18 +328,11 @@ pub(crate) fn scan<C: Collect>(
             seeker.run(view, view.rows(blocks))?;
             continue;
         };
-        let left = match view.segment.screened() {
-            Some(Screened::Plane(plane)) => {
-                let within = parts(&blocks, PLANE_MASKS);
-                (screen.screen_plane(plane, within, bound, kernels), PLANE_MASKS)
-            }
-            Some(Screened::Columns(columns)) => {
-                let within = parts(&blocks, COLUMNS_MASKS);
-                (screen.screen_columns(columns, within, bound, kernels), COLUMNS_MASKS)
-            }
-            None => unreachable!("screens are made for codes of at most a byte"),
+        let Some(screened) = view.segment.screened() else {
+            unreachable!("screens are made for codes of at most a byte");
         };
-        screen.refine(seeker, view, blocks, left, kernels)?;
+        let listed = screen.pass(screened, &blocks, bound, kernels);
+        screen.refine(seeker, view, blocks, listed)?;
     }
     Ok(())
 }

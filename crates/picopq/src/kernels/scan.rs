@@ -7,8 +7,8 @@
 //! codes (rows, m)           bytes, 32 queries' entries side by side for each codeword
 //! ```
 //!
-//! Sums saturate at 255, so that their order does not matter: every instruction set gives the same
-//! masks.
+//! Sums saturate at 255, so that their order does not matter: every instruction set finds the same
+//! rows.
 
 use std::ops::RangeInclusive;
 
@@ -30,6 +30,8 @@ pub(crate) const COLUMNS: usize = 256;
 pub(crate) const COLUMNS_MASKS: usize = COLUMNS / BLOCK;
 /// Rows that a list takes at once.
 pub(crate) const LISTED: usize = 4;
+/// Masks that are listed together.
+pub(super) const MASKS: usize = 32;
 /// Bytes that come from memory together.
 const LINE: usize = 64;
 /// Codewords of an interleaved table: as many as a byte names.
@@ -52,6 +54,8 @@ pub(crate) struct Step<'a> {
     pub(crate) bands: &'a [Band<'a>],
     /// Whether the sums begin here, with blocks that follow each other.
     pub(crate) begins: bool,
+    /// The block that the first sums belong to.
+    pub(crate) first: u32,
     /// A block is left if a sum of it is at most this.
     pub(crate) bound: u8,
     /// What will be read of the blocks that are left.
@@ -78,10 +82,9 @@ impl<'a> Band<'a> {
 pub(crate) type Entry = [u8; LANES];
 
 impl Kernels {
-    /// Adds the bands' entries to the sums of blocks; moves those blocks that are left, and their
-    /// sums, to the front, and returns how many there are.
+    /// Adds the bands' entries to the sums of blocks; moves those blocks that are left to the front,
+    /// but no sums, and returns how many there are.
     pub(crate) fn add_up(self, step: Step<'_>, blocks: &mut [u32], sums: &mut [Sums]) -> usize {
-        assert_eq!(blocks.len(), sums.len());
         match self.0 {
             InstructionSet::Scalar => scalar::add_up(step, blocks, sums),
             #[cfg(target_arch = "x86_64")]
@@ -96,34 +99,21 @@ impl Kernels {
         }
     }
 
-    /// Bit r of `masks[block]` tells whether the sum of row r is in the range, which is not empty.
-    pub(crate) fn between(
+    /// Writes the rows of blocks whose sums are in the range, in order, and returns how many; the first
+    /// sums are those of the block `first`. `rows` has room for all rows, and [`LISTED`] more.
+    pub(crate) fn list(
         self,
-        sums: &[[u8; BLOCK]],
+        blocks: &[u32],
+        (first, sums): (u32, &[Sums]),
         range: RangeInclusive<u8>,
-        masks: &mut [u32],
-    ) {
-        assert!(sums.len() == masks.len() && !range.is_empty());
+        rows: &mut [u32],
+    ) -> usize {
+        assert!(rows.len() >= blocks.len() * 2 * PLANE + LISTED && !range.is_empty());
         match self.0 {
-            InstructionSet::Scalar => scalar::between(sums, &range, masks),
+            InstructionSet::Scalar => scalar::list(blocks, (first, sums), range, rows),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                super::scan_avx2::between(self, sums, range, masks);
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!("Kernels::of made no such value"),
-        }
-    }
-
-    /// Writes the numbers of the rows whose bits are set, from `first` on, ascending; returns how
-    /// many. `rows` has room for all rows, and [`LISTED`] more.
-    pub(crate) fn list(self, masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
-        assert!(rows.len() >= masks.len() * BLOCK + LISTED);
-        match self.0 {
-            InstructionSet::Scalar => list_rows(masks, first, rows),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
-                super::scan_avx2::list(self, masks, first, rows)
+                super::scan_avx2::list(self, blocks, (first, sums), range, rows)
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -140,20 +130,20 @@ impl Kernels {
         }
     }
 
-    /// As [`Kernels::screen`], of columns (blocks, m, 256).
+    /// As [`Kernels::list`], of columns (blocks, m, 256), from row 0 on.
     pub(crate) fn screen_columns(
         self,
         columns: &[u8],
         sieve: Sieve<'_>,
-        masks: &mut [[u32; COLUMNS_MASKS]],
-    ) {
-        assert_eq!(columns.len(), masks.len() * sieve.entries.len() / BYTE * COLUMNS);
+        rows: &mut [u32],
+    ) -> usize {
+        assert!(rows.len() >= columns.len() * BYTE / sieve.entries.len() + LISTED);
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Vbmi => {
-                super::scan_vbmi::screen_columns(self, columns, sieve, masks);
+                super::scan_vbmi::screen_columns(self, columns, sieve, rows)
             }
-            _ => scalar::screen_columns(columns, sieve, masks),
+            _ => scalar::screen_columns(columns, sieve, rows),
         }
     }
 
@@ -191,36 +181,46 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     }
 }
 
-/// The list of [`Kernels::list`]. Masks have few bits, if any: two are taken at once, and writing some
-/// rows, whether they are there or not, spares a branch that nobody foresees.
-#[inline(always)]
-pub(super) fn list_rows(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
-    let mut len = 0;
-    let mut take = |first: u32, mut mask: u64| {
-        if mask == 0 {
-            return;
-        }
-        let mut at = len;
-        len += mask.count_ones() as usize;
-        loop {
-            for row in &mut rows[at..][..LISTED] {
-                *row = first + mask.trailing_zeros();
-                mask &= mask.wrapping_sub(1);
-            }
-            at += LISTED;
-            if at >= len {
-                break;
-            }
-        }
-    };
-    let (pairs, last) = masks.as_chunks::<2>();
-    for (pair, &[low, high]) in (0_u32..).zip(pairs) {
-        take(first + pair * 2 * BLOCK as u32, u64::from(low) | u64::from(high) << 32);
+/// Those masks of 64 rows that are not empty, and the first row of each. Taking them out before their
+/// rows, and writing some rows, whether they are there or not, spares branches that nobody foresees.
+pub(super) struct Masks {
+    masks: [u64; MASKS],
+    firsts: [u32; MASKS],
+    len: usize,
+}
+
+impl Masks {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self { masks: [0; MASKS], firsts: [0; MASKS], len: 0 }
     }
-    for &mask in last {
-        take(first + (pairs.len() * 2 * BLOCK) as u32, mask.into());
+
+    /// At most [`MASKS`] of them are taken before a list.
+    #[inline(always)]
+    pub(super) fn take(&mut self, mask: u64, first: u32) {
+        self.masks[self.len] = mask;
+        self.firsts[self.len] = first;
+        self.len += usize::from(mask != 0);
     }
-    len
+
+    /// Writes the rows behind the first `len`, and empties the masks; returns how many rows there are.
+    #[inline(always)]
+    pub(super) fn list(&mut self, rows: &mut [u32], mut len: usize) -> usize {
+        for (&mask, &first) in self.masks[..self.len].iter().zip(&self.firsts) {
+            let mut mask = mask;
+            let mut at = len;
+            len += mask.count_ones() as usize;
+            while at < len {
+                for row in &mut rows[at..][..LISTED] {
+                    *row = first + mask.trailing_zeros();
+                    mask &= mask.wrapping_sub(1);
+                }
+                at += LISTED;
+            }
+        }
+        self.len = 0;
+        len
+    }
 }
 
 /// The nibble of `row` (of the block) in the bytes of a sub-space.
@@ -232,53 +232,55 @@ pub(crate) fn nibble(bytes: &[u8; PLANE], row: usize) -> u8 {
 mod scalar {
     use std::ops::RangeInclusive;
 
-    use super::{BLOCK, BYTE, COLUMNS, COLUMNS_MASKS, Entry, LANES, Sieve, Step, Sums, nibble};
+    use super::{BYTE, COLUMNS, Entry, LANES, PLANE, Sieve, Step, Sums, nibble};
 
     pub(super) fn add_up(step: Step<'_>, blocks: &mut [u32], sums: &mut [Sums]) -> usize {
         let mut left = 0;
         for at in 0..blocks.len() {
-            let (block, mut found) = (blocks[at], sums[at]);
+            let block = blocks[at];
+            let sums = &mut sums[(block - step.first) as usize];
             if step.begins {
-                found = Sums::default();
+                *sums = Sums::default();
             }
             for band in step.bands {
                 let bytes = band.of_block(block);
-                for (row, sum) in found.as_flattened_mut().iter_mut().enumerate() {
+                for (row, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
                     for (bytes, entries) in bytes.iter().zip(band.entries) {
                         *sum = sum.saturating_add(entries[usize::from(nibble(bytes, row))]);
                     }
                 }
             }
-            (blocks[left], sums[left]) = (block, found);
-            left += usize::from(found.as_flattened().iter().any(|&sum| sum <= step.bound));
+            blocks[left] = block;
+            left += usize::from(sums.as_flattened().iter().any(|&sum| sum <= step.bound));
         }
         left
     }
 
-    pub(super) fn between(sums: &[[u8; BLOCK]], range: &RangeInclusive<u8>, masks: &mut [u32]) {
-        for (sums, mask) in sums.iter().zip(masks) {
-            let passing = sums.iter().enumerate();
-            *mask =
-                passing.fold(0, |mask, (row, sum)| mask | u32::from(range.contains(sum)) << row);
-        }
+    pub(super) fn list(
+        blocks: &[u32],
+        (first, sums): (u32, &[Sums]),
+        range: RangeInclusive<u8>,
+        rows: &mut [u32],
+    ) -> usize {
+        let sums = blocks.iter().flat_map(|&block| {
+            let sums = sums[(block - first) as usize].as_flattened();
+            (block * (2 * PLANE) as u32..).zip(sums)
+        });
+        let found = sums.filter(|(_, sum)| range.contains(sum)).map(|(row, _)| row);
+        rows.iter_mut().zip(found).map(|(place, row)| *place = row).count()
     }
 
-    pub(super) fn screen_columns(
-        columns: &[u8],
-        sieve: Sieve<'_>,
-        masks: &mut [[u32; COLUMNS_MASKS]],
-    ) {
-        let block_bytes = sieve.entries.len() / BYTE * COLUMNS;
-        for (block, masks) in columns.chunks_exact(block_bytes).zip(masks) {
-            let sum = |row: usize| {
+    pub(super) fn screen_columns(columns: &[u8], sieve: Sieve<'_>, rows: &mut [u32]) -> usize {
+        let blocks = columns.chunks_exact(sieve.entries.len() / BYTE * COLUMNS);
+        let sums = blocks.flat_map(|block| {
+            (0..COLUMNS).map(|row| {
                 let sub_spaces = block.chunks_exact(COLUMNS).zip(sieve.entries.chunks_exact(BYTE));
                 let entries = sub_spaces.map(|(codes, table)| table[usize::from(codes[row])]);
                 entries.fold(0, u8::saturating_add)
-            };
-            let sums: [_; COLUMNS_MASKS] =
-                std::array::from_fn(|mask| std::array::from_fn(|row| sum(mask * BLOCK + row)));
-            between(&sums, &(0..=sieve.bound), masks);
-        }
+            })
+        });
+        let found = (0..).zip(sums).filter(|&(_, sum)| sum <= sieve.bound).map(|(row, _)| row);
+        rows.iter_mut().zip(found).map(|(place, row)| *place = row).count()
     }
 
     pub(super) fn screen_batch(
@@ -355,33 +357,58 @@ mod tests {
     fn both_agree(bands: &[Band<'_>], bound: u8, count: usize, kernels: Kernels, what: &str) {
         let blocks: Vec<u32> = (0..count as u32).collect();
         let mut all = (blocks.clone(), vec![Sums::default(); count]);
-        let step = Step { bands, begins: true, bound: u8::MAX, next: None };
+        let step = Step { bands, begins: true, first: 0, bound: u8::MAX, next: None };
         assert_eq!(kernels.add_up(step, &mut all.0, &mut all.1), count, "{what}");
         assert_eq!(all.0, blocks, "{what}");
         let mut found = (blocks.clone(), vec![[[7; BLOCK]; PLANE_MASKS]; count]);
         let mut wanted = found.clone();
         let mut left = count;
         for (at, bands) in bands.chunks(1).enumerate() {
-            let step = Step { bands, begins: at == 0, bound, next: bands.first().copied() };
-            let mine = kernels.add_up(step, &mut found.0[..left], &mut found.1[..left]);
-            left = scalar::add_up(step, &mut wanted.0[..left], &mut wanted.1[..left]);
+            let next = bands.first().copied();
+            let step = Step { bands, begins: at == 0, first: 0, bound, next };
+            let mine = kernels.add_up(step, &mut found.0[..left], &mut found.1);
+            left = scalar::add_up(step, &mut wanted.0[..left], &mut wanted.1);
             assert_eq!(mine, left, "{what}");
             assert_eq!(found.0[..left], wanted.0[..left], "{what}");
-            assert_eq!(found.1[..left], wanted.1[..left], "{what}");
+            assert_eq!(found.1, wanted.1, "{what}");
         }
         // What is left has whole sums; what is not has none within the bound.
         let within = |sums: &Sums| sums.as_flattened().iter().any(|&sum| sum <= bound);
         let whole = blocks.iter().filter(|&&block| within(&all.1[block as usize]));
         assert!(whole.eq(&wanted.0[..left]), "{what}");
-        for (&block, sums) in wanted.0[..left].iter().zip(&wanted.1) {
-            assert_eq!(*sums, all.1[block as usize], "{what}");
+        for &block in &wanted.0[..left] {
+            assert_eq!(wanted.1[block as usize], all.1[block as usize], "{what}");
         }
-        for least in [0, bound / 2, bound] {
-            let sums = all.1.as_flattened();
-            let (mut masks, mut wanted) = (vec![0; sums.len()], vec![1; sums.len()]);
-            kernels.between(sums, least..=bound, &mut masks);
-            scalar::between(sums, &(least..=bound), &mut wanted);
-            assert_eq!(masks, wanted, "{what}, from {least}");
+    }
+
+    #[test]
+    fn every_instruction_set_lists_the_rows_of_the_scalar_set() {
+        let mut random = LegacyRandom::new(12);
+        for count in [0, 1, 2, 15, 16, 17, 70] {
+            // Rows within the range are rare, common, all.
+            for rare in [0, 1, 9, 255] {
+                let first = random.up_to(1000) as u32;
+                let mut sum = || if random.up_to(rare) == 0 { 100 } else { 200 };
+                let sums: Vec<Sums> = (0..count)
+                    .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| sum())))
+                    .collect();
+                // All blocks, and the last of three.
+                for step in [1, 3] {
+                    let blocks: Vec<u32> =
+                        (first..).take(count).skip(step - 1).step_by(step).collect();
+                    for range in [0..=100, 100..=100, 101..=200, 0..=255, 0..=0] {
+                        let room = blocks.len() * 2 * PLANE + LISTED;
+                        let (mut rows, mut wanted) = (vec![0; room], vec![0; room]);
+                        let sums = (first, &sums[..]);
+                        let len = scalar::list(&blocks, sums, range.clone(), &mut wanted);
+                        for kernels in Kernels::available() {
+                            let mine = kernels.list(&blocks, sums, range.clone(), &mut rows);
+                            let what = format!("{kernels:?} count {count} step {step} {range:?}");
+                            assert_eq!(rows[..mine], wanted[..len], "{what}");
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -407,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn every_instruction_set_gives_the_masks_of_the_scalar_columns() {
+    fn every_instruction_set_lists_the_rows_of_the_scalar_columns() {
         let mut random = LegacyRandom::new(6);
         for (m, blocks) in SHAPES {
             let columns = bytes(&mut random, blocks * m * COLUMNS, 255);
@@ -415,34 +442,17 @@ mod tests {
                 let entries = bytes(&mut random, m * BYTE, most.min(255));
                 for bound in [0, 127, 254, 255] {
                     let sieve = Sieve { entries: &entries, bound };
-                    let mut wanted = vec![[0; COLUMNS_MASKS]; blocks];
-                    scalar::screen_columns(&columns, sieve, &mut wanted);
+                    let room = blocks * COLUMNS + LISTED;
+                    let (mut rows, mut wanted) = (vec![0; room], vec![0; room]);
+                    let len = scalar::screen_columns(&columns, sieve, &mut wanted);
                     for kernels in Kernels::available() {
-                        let mut masks = vec![[0; COLUMNS_MASKS]; blocks];
-                        kernels.screen_columns(&columns, sieve, &mut masks);
-                        assert_eq!(masks, wanted, "{kernels:?} m {m} blocks {blocks}");
+                        let mine = kernels.screen_columns(&columns, sieve, &mut rows);
+                        assert_eq!(
+                            rows[..mine],
+                            wanted[..len],
+                            "{kernels:?} m {m} blocks {blocks}"
+                        );
                     }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn lists_are_the_places_of_the_bits() {
-        let mut random = LegacyRandom::new(12);
-        for blocks in [0, 1, 2, 7, 40] {
-            // Bits are rare, common, always set.
-            for rare in [0, 1, 9, 40] {
-                let mut bit = |row: u32| u32::from(random.up_to(rare) == 0) << row;
-                let masks: Vec<u32> =
-                    (0..blocks).map(|_| (0..32).fold(0, |mask, row| mask | bit(row))).collect();
-                let set = |row: &u32| masks[*row as usize / BLOCK] >> (row % 32) & 1 == 1;
-                let wanted: Vec<u32> =
-                    (0..blocks as u32 * 32).filter(set).map(|row| row + 64).collect();
-                for kernels in Kernels::available() {
-                    let mut rows = vec![0; blocks * BLOCK + LISTED];
-                    let len = kernels.list(&masks, 64, &mut rows);
-                    assert_eq!(rows[..len], wanted, "{kernels:?} blocks {blocks}");
                 }
             }
         }
@@ -459,10 +469,13 @@ mod tests {
         let bands = [Band { bytes: &bytes, entries: &entries }];
         for (bound, left) in [(10, 0), (11, 1)] {
             let (mut blocks, mut sums) = ([0], [Sums::default()]);
-            let step = Step { bands: &bands, begins: true, bound, next: None };
+            let step = Step { bands: &bands, begins: true, first: 0, bound, next: None };
             assert_eq!(scalar::add_up(step, &mut blocks, &mut sums), left);
-            let sums = sums.as_flattened().as_flattened();
-            assert_eq!((sums[0], sums[64], sums[1]), (11, 12, 255));
+            let flat = sums.as_flattened().as_flattened();
+            assert_eq!((flat[0], flat[64], flat[1]), (11, 12, 255));
+            let mut rows = [0; 2 * PLANE];
+            assert_eq!(scalar::list(&[0], (0, &sums), 11..=12, &mut rows), 2);
+            assert_eq!(rows[..2], [0, 64]);
         }
     }
 }

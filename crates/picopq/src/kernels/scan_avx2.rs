@@ -5,6 +5,7 @@
 //!     low  += table[byte & 15]      32 rows      (shuffle, saturating add)
 //!     high += table[byte >> 4]      32 more
 //!   store 4 x 32 sums, keep the block if one is within the bound
+//! list: compare the 4 x 32 sums of a block, then take the rows out of masks that are not empty
 //! screen_batch: for each sub-space: sums += table[code]         32 queries x 1 row
 //!   compare 32 sums with 32 bounds
 //! ```
@@ -16,7 +17,7 @@ use std::arch::x86_64::*;
 use std::ops::RangeInclusive;
 
 use super::Kernels;
-use super::scan::{BLOCK, BYTE, Band, Entry, PLANE_MASKS, Step, Sums, list_rows};
+use super::scan::{BLOCK, BYTE, Band, Entry, MASKS, Masks, PLANE, PLANE_MASKS, Step, Sums};
 
 /// How far ahead of the blocks in work codes are fetched: as much as comes while one waits.
 pub(super) const AHEAD: usize = 4096;
@@ -48,14 +49,15 @@ fn add_up_blocks<const BEGINS: bool>(
     let mut left = 0;
     for at in 0..blocks.len() {
         let block = blocks[at];
-        let found = sums_of_block::<BEGINS>(step.bands, block, &sums[at]);
+        let place = &mut sums[(block - step.first) as usize];
+        let found = sums_of_block::<BEGINS>(step.bands, block, place);
         let [a, b, c, d] = found;
         let least = _mm256_min_epu8(_mm256_min_epu8(a, b), _mm256_min_epu8(c, d));
-        blocks[left] = block;
-        for (sums, found) in sums[left].iter_mut().zip(found) {
-            store(sums, found);
+        for (place, found) in place.iter_mut().zip(found) {
+            store(place, found);
         }
         let is_left = passing(least, bound) != 0;
+        blocks[left] = block;
         left += usize::from(is_left);
         fetch_next(step, block, is_left);
     }
@@ -73,35 +75,41 @@ pub(super) fn fetch_next(step: Step<'_>, block: u32, is_left: bool) {
     }
 }
 
-pub(super) fn between(
+pub(super) fn list(
     _proof: Kernels,
-    sums: &[[u8; BLOCK]],
+    blocks: &[u32],
+    sums: (u32, &[Sums]),
     range: RangeInclusive<u8>,
-    masks: &mut [u32],
-) {
-    // SAFETY: as in `add_up`.
-    unsafe { between_bounds(sums, range, masks) }
+    rows: &mut [u32],
+) -> usize {
+    // SAFETY: AVX2, BMI1 and POPCNT are there, because `Kernels` with this set or a wider one is made
+    // by `Kernels::of` alone, which checks them.
+    unsafe { list_blocks(blocks, sums, range, rows) }
 }
 
-#[target_feature(enable = "avx2")]
-fn between_bounds(sums: &[[u8; BLOCK]], range: RangeInclusive<u8>, masks: &mut [u32]) {
+#[target_feature(enable = "avx2,bmi1,popcnt")]
+fn list_blocks(
+    blocks: &[u32],
+    (first, sums): (u32, &[Sums]),
+    range: RangeInclusive<u8>,
+    rows: &mut [u32],
+) -> usize {
     let least = broadcast(*range.start());
     let length = broadcast(range.end() - range.start());
-    for (sums, mask) in sums.iter().zip(masks) {
-        *mask = passing(_mm256_sub_epi8(load(sums), least), length);
+    let mut masks = Masks::new();
+    let mut len = 0;
+    for blocks in blocks.chunks(MASKS / 2) {
+        for &block in blocks {
+            let [a, b, c, d] = sums[(block - first) as usize]
+                .each_ref()
+                .map(|sums| u64::from(passing(_mm256_sub_epi8(load(sums), least), length)));
+            let row = block * (2 * PLANE) as u32;
+            masks.take(a | b << BLOCK, row);
+            masks.take(c | d << BLOCK, row + PLANE as u32);
+        }
+        len = masks.list(rows, len);
     }
-}
-
-pub(super) fn list(_proof: Kernels, masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
-    // SAFETY: BMI1 and POPCNT are there, because `Kernels` with this set or a wider one is made by
-    // `Kernels::of` alone, which checks them.
-    unsafe { list_bits(masks, first, rows) }
-}
-
-/// With the instructions that count bits.
-#[target_feature(enable = "bmi1,popcnt")]
-fn list_bits(masks: &[u32], first: u32, rows: &mut [u32]) -> usize {
-    list_rows(masks, first, rows)
+    len
 }
 
 /// The sums of a block's rows, 32 to a register.

@@ -3,7 +3,7 @@
 //! ```text
 //! screen_columns: for each sub-space, for each quarter of a block: 64 codes c
 //!     sums += c < 128 ? table[0..128][c] : table[128..256][c]     (two shuffles, a blend)
-//!   compare 64 sums with the bound
+//!   compare 64 sums with the bound, list the rows
 //! add_up: for each block, for each sub-space: 64 bytes, 128 nibbles
 //!     low  += table[byte]           the table four times over, so that whatever is in
 //!     high += table[byte >> 4]      the index's two upper bits does not matter
@@ -16,7 +16,7 @@
 use std::arch::x86_64::*;
 
 use super::Kernels;
-use super::scan::{BYTE, Band, COLUMNS, COLUMNS_MASKS, Sieve, Step, Sums};
+use super::scan::{BYTE, Band, COLUMNS, Masks, Sieve, Step, Sums};
 use super::scan_avx2::{AHEAD, fetch, fetch_next};
 
 /// Bytes of a register.
@@ -28,18 +28,20 @@ pub(super) fn screen_columns(
     _proof: Kernels,
     columns: &[u8],
     sieve: Sieve<'_>,
-    masks: &mut [[u32; COLUMNS_MASKS]],
-) {
-    // SAFETY: AVX-512F, BW and VBMI are there, because `Kernels` with this set is made by
+    rows: &mut [u32],
+) -> usize {
+    // SAFETY: AVX-512F, BW and VBMI, and BMI1 and POPCNT, are there, because `Kernels` with this set is made by
     // `Kernels::of` alone, which checks them.
-    unsafe { screen_bytes(columns, sieve, masks) }
+    unsafe { screen_bytes(columns, sieve, rows) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn screen_bytes(columns: &[u8], sieve: Sieve<'_>, masks: &mut [[u32; COLUMNS_MASKS]]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,popcnt")]
+fn screen_bytes(columns: &[u8], sieve: Sieve<'_>, rows: &mut [u32]) -> usize {
     let (tables, _) = sieve.entries.as_chunks::<BYTE>();
     let bound = _mm512_set1_epi8(sieve.bound as i8);
-    for (block, masks) in columns.chunks_exact(tables.len() * COLUMNS).zip(masks) {
+    let mut masks = Masks::new();
+    let mut len = 0;
+    for (row, block) in (0..).step_by(COLUMNS).zip(columns.chunks_exact(tables.len() * COLUMNS)) {
         let mut sums = [_mm512_setzero_si512(); REGISTERS];
         for (column, table) in block.as_chunks::<COLUMNS>().0.iter().zip(tables) {
             let (low_a, low_b) = (load(&table[..BYTES]), load(&table[BYTES..]));
@@ -53,10 +55,12 @@ fn screen_bytes(columns: &[u8], sieve: Sieve<'_>, masks: &mut [[u32; COLUMNS_MAS
                 *sums = _mm512_adds_epu8(*sums, entries);
             }
         }
-        for (masks, sums) in masks.as_chunks_mut().0.iter_mut().zip(sums) {
-            *masks = halves(_mm512_cmple_epu8_mask(sums, bound));
+        for (row, sums) in (row..).step_by(BYTES).zip(sums) {
+            masks.take(_mm512_cmple_epu8_mask(sums, bound), row);
         }
+        len = masks.list(rows, len);
     }
+    len
 }
 
 pub(super) fn add_up(
@@ -85,12 +89,13 @@ fn add_up_blocks<const BEGINS: bool>(
     let mut left = 0;
     for at in 0..blocks.len() {
         let block = blocks[at];
-        let [low, high] = sums_of_block::<BEGINS>(step.bands, block, &sums[at]);
-        blocks[left] = block;
-        let (halves, _) = sums[left].as_flattened_mut().as_chunks_mut::<BYTES>();
+        let place = &mut sums[(block - step.first) as usize];
+        let [low, high] = sums_of_block::<BEGINS>(step.bands, block, place);
+        let (halves, _) = place.as_flattened_mut().as_chunks_mut::<BYTES>();
         for (half, sums) in halves.iter_mut().zip([low, high]) {
             store(half, sums);
         }
+        blocks[left] = block;
         let is_left = _mm512_cmple_epu8_mask(_mm512_min_epu8(low, high), bound) != 0;
         left += usize::from(is_left);
         fetch_next(step, block, is_left);
@@ -128,11 +133,6 @@ fn sums_of_block<const BEGINS: bool>(bands: &[Band<'_>], block: u32, sums: &Sums
         }
     }
     sums
-}
-
-/// The masks of 32 rows each.
-fn halves(mask: u64) -> [u32; 2] {
-    [mask as u32, (mask >> 32) as u32]
 }
 
 #[inline]
