@@ -12,7 +12,7 @@ use crate::error::{Result, size};
 use crate::kernels::{COLUMNS, PLANE, nibble};
 
 /// Bands of codes of a nibble, at most.
-pub(crate) const BANDS: usize = 8;
+pub(crate) const BANDS: usize = 16;
 
 /// Codes (n, m) in blocks of `BYTES` for each sub-space.
 pub(crate) struct Bands<const BYTES: usize> {

@@ -6,6 +6,9 @@ use crate::error::{Result, filled};
 use crate::kernels::{BYTE, Kernels, NIBBLES};
 use crate::pq::Codebook;
 
+/// Narrower bands have a screen look at blocks too often.
+const LEAST_BAND: usize = 4;
+
 /// The layout of all codes of an index.
 pub(crate) enum Layout {
     /// At most 16 codewords: a plane of nibbles, two codes a byte.
@@ -44,10 +47,10 @@ impl Layout {
         })
     }
 
-    /// Sub-spaces of a band: about one in eight of codes whose screen may leave blocks out early.
+    /// Sub-spaces of a band: about one in sixteen of codes whose screen may leave blocks out early.
     pub(crate) fn band(&self, m: usize) -> usize {
         match self {
-            Self::Nibbles => m.div_ceil(BANDS).max(4),
+            Self::Nibbles => m.div_ceil(BANDS).max(LEAST_BAND),
             Self::Grouped(_) | Self::Columns | Self::Rows => m,
         }
     }

@@ -31,8 +31,10 @@ use crate::threads::Task;
 const MANY: usize = 3;
 /// Blocks of the first chunk, without which there is no limit; the others get longer as it gets lower.
 const FIRST_BLOCKS: usize = 8;
-/// Of eight bands, so many are added up before a look at which blocks are left; then one by one.
-const FIRST_BANDS: usize = 3;
+/// One band in so many is added up before a look at which blocks are left, and at least so many; then
+/// one by one.
+const FIRST_BANDS: usize = 5;
+const LEAST_BANDS: usize = 2;
 /// Blocks of a plane in a chunk.
 const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
 
@@ -266,8 +268,8 @@ impl Chunk {
         let mut left = blocks.len();
         let mut done = 0;
         while done < bands.len() && left > 0 {
-            let many = if done == 0 { (FIRST_BANDS * bands.len()).div_ceil(BANDS) } else { 1 };
-            let end = done + many;
+            let many = if done == 0 { LEAST_BANDS.max(bands.len() / FIRST_BANDS) } else { 1 };
+            let end = bands.len().min(done + many);
             let step = Step {
                 bands: &bands[done..end],
                 begins: done == 0,

@@ -17,10 +17,14 @@ use std::arch::x86_64::*;
 use std::ops::RangeInclusive;
 
 use super::Kernels;
-use super::scan::{BLOCK, BYTE, Band, Entry, MASKS, Masks, PLANE, PLANE_MASKS, Step, Sums};
+use super::scan::{
+    BLOCK, BYTE, Band, Entry, MASKS, Masks, NIBBLES, PLANE, PLANE_MASKS, Step, Sums,
+};
 
 /// How far ahead of the blocks in work codes are fetched: as much as comes while one waits.
 pub(super) const AHEAD: usize = 4096;
+/// Sub-spaces of the bands that most codes have.
+pub(super) const UNROLLED: usize = 4;
 
 pub(super) fn add_up(
     _proof: Kernels,
@@ -120,29 +124,47 @@ fn sums_of_block<const BEGINS: bool>(
     block: u32,
     sums: &Sums,
 ) -> [__m256i; PLANE_MASKS] {
-    let half = _mm256_set1_epi8(15);
     let mut sums = sums.each_ref().map(|sums| load(sums));
     if BEGINS {
         sums = [_mm256_setzero_si256(); PLANE_MASKS];
     }
     for band in bands {
-        for (bytes, entries) in band.of_block(block).iter().zip(band.entries) {
-            if BEGINS {
-                fetch(bytes.as_ptr().wrapping_add(AHEAD));
+        let (bytes, last) = band.of_block(block).as_chunks::<UNROLLED>();
+        let (entries, last_entries) = band.entries.as_chunks::<UNROLLED>();
+        for (bytes, entries) in bytes.iter().zip(entries) {
+            for (bytes, entries) in bytes.iter().zip(entries) {
+                add::<BEGINS>(&mut sums, bytes, entries);
             }
-            // SAFETY: 16 bytes are readable, because that is the length of the array.
-            let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
-            let table = _mm256_broadcastsi128_si256(table);
-            for (h, bytes) in bytes.as_chunks().0.iter().enumerate() {
-                let bytes = load(bytes);
-                let low = _mm256_and_si256(bytes, half);
-                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), half);
-                sums[h] = _mm256_adds_epu8(sums[h], _mm256_shuffle_epi8(table, low));
-                sums[2 + h] = _mm256_adds_epu8(sums[2 + h], _mm256_shuffle_epi8(table, high));
-            }
+        }
+        for (bytes, entries) in last.iter().zip(last_entries) {
+            add::<BEGINS>(&mut sums, bytes, entries);
         }
     }
     sums
+}
+
+/// Adds the entries of a block's bytes in one sub-space.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add<const BEGINS: bool>(
+    sums: &mut [__m256i; PLANE_MASKS],
+    bytes: &[u8; PLANE],
+    entries: &[u8; NIBBLES],
+) {
+    if BEGINS {
+        fetch(bytes.as_ptr().wrapping_add(AHEAD));
+    }
+    let half = _mm256_set1_epi8(15);
+    // SAFETY: 16 bytes are readable, because that is the length of the array.
+    let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+    let table = _mm256_broadcastsi128_si256(table);
+    for (h, bytes) in bytes.as_chunks().0.iter().enumerate() {
+        let bytes = load(bytes);
+        let low = _mm256_and_si256(bytes, half);
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), half);
+        sums[h] = _mm256_adds_epu8(sums[h], _mm256_shuffle_epi8(table, low));
+        sums[2 + h] = _mm256_adds_epu8(sums[2 + h], _mm256_shuffle_epi8(table, high));
+    }
 }
 
 #[inline]

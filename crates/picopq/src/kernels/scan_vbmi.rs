@@ -16,8 +16,8 @@
 use std::arch::x86_64::*;
 
 use super::Kernels;
-use super::scan::{BYTE, Band, COLUMNS, Masks, Sieve, Step, Sums};
-use super::scan_avx2::{AHEAD, fetch, fetch_next};
+use super::scan::{BYTE, Band, COLUMNS, Masks, NIBBLES, PLANE, Sieve, Step, Sums};
+use super::scan_avx2::{AHEAD, UNROLLED, fetch, fetch_next};
 
 /// Bytes of a register.
 const BYTES: usize = 64;
@@ -119,20 +119,34 @@ fn sums_of_block<const BEGINS: bool>(bands: &[Band<'_>], block: u32, sums: &Sums
         sums = [_mm512_setzero_si512(); 2];
     }
     for band in bands {
-        for (bytes, entries) in band.of_block(block).iter().zip(band.entries) {
-            if BEGINS {
-                fetch(bytes.as_ptr().wrapping_add(AHEAD));
+        let (bytes, last) = band.of_block(block).as_chunks::<UNROLLED>();
+        let (entries, last_entries) = band.entries.as_chunks::<UNROLLED>();
+        for (bytes, entries) in bytes.iter().zip(entries) {
+            for (bytes, entries) in bytes.iter().zip(entries) {
+                add::<BEGINS>(&mut sums, bytes, entries);
             }
-            // SAFETY: 16 bytes are readable, because that is the length of the array.
-            let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
-            let table = _mm512_broadcast_i32x4(table);
-            let low = load(bytes);
-            let high = _mm512_srli_epi16::<4>(low);
-            sums[0] = _mm512_adds_epu8(sums[0], _mm512_permutexvar_epi8(low, table));
-            sums[1] = _mm512_adds_epu8(sums[1], _mm512_permutexvar_epi8(high, table));
+        }
+        for (bytes, entries) in last.iter().zip(last_entries) {
+            add::<BEGINS>(&mut sums, bytes, entries);
         }
     }
     sums
+}
+
+/// Adds the entries of a block's bytes in one sub-space.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn add<const BEGINS: bool>(sums: &mut [__m512i; 2], bytes: &[u8; PLANE], entries: &[u8; NIBBLES]) {
+    if BEGINS {
+        fetch(bytes.as_ptr().wrapping_add(AHEAD));
+    }
+    // SAFETY: 16 bytes are readable, because that is the length of the array.
+    let table = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
+    let table = _mm512_broadcast_i32x4(table);
+    let low = load(bytes);
+    let high = _mm512_srli_epi16::<4>(low);
+    sums[0] = _mm512_adds_epu8(sums[0], _mm512_permutexvar_epi8(low, table));
+    sums[1] = _mm512_adds_epu8(sums[1], _mm512_permutexvar_epi8(high, table));
 }
 
 #[inline]
