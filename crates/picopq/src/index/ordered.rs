@@ -32,7 +32,7 @@ const SAMPLE: usize = 512;
 const SAMPLED: usize = 2;
 /// Rows that are measured first: so many for each answer, and at least so many.
 const FIRST_EACH: usize = if cfg!(test) { 2 } else { 16 };
-const FIRST: usize = if cfg!(test) { 16 } else { 2048 };
+const FIRST: usize = if cfg!(test) { 16 } else { 1024 };
 /// One block in so many tells how sums are distributed.
 const COUNTED: usize = if cfg!(test) { 1 } else { 127 };
 /// The largest sum that is no more than a bound.
