@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::segment::{Ids, Segment};
-use crate::error::{Error, Result, filled, reserve, with_capacity};
+use crate::error::{Error, Result, collected, filled, with_capacity};
 use crate::kernels::BLOCK;
 use crate::threads::{self, Task};
 
@@ -30,6 +30,7 @@ pub(crate) enum Selection {
 
 /// Below one row in so many a list is faster than a screen.
 const FEW: usize = 64;
+const WHAT: &str = "the subset";
 
 /// The selection of each segment.
 pub(crate) fn select(
@@ -51,12 +52,10 @@ pub(crate) fn select(
                 parts.push((segment, mine));
                 rest = others;
             }
-            threads::map(task, parts, |(segment, mask)| {
-                Selection::new(segment, (0..mask.len()).filter(|&row| mask[row]))
-            })
+            threads::map(task, parts, |(segment, mask)| Selection::new(segment, bits(mask)?))
         }
         Filter::Ids(ids) => {
-            let mut sorted = with_capacity(ids.len(), "the subset")?;
+            let mut sorted = with_capacity(ids.len(), WHAT)?;
             sorted.extend_from_slice(ids);
             sorted.sort_unstable();
             sorted.dedup();
@@ -65,33 +64,89 @@ pub(crate) fn select(
                     let end = first + segment.len() as i64;
                     let from = sorted.partition_point(|id| id < first);
                     let to = sorted.partition_point(|&id| id < end);
-                    Selection::new(segment, sorted[from..to].iter().map(|id| (id - first) as usize))
+                    let rows = sorted[from..to].iter().map(|id| (id - first) as usize);
+                    if rows.len() <= most_listed(segment) {
+                        let rows = rows.map(|row| row as u32);
+                        return Ok(Selection::Rows(collected(rows, to - from, WHAT)?));
+                    }
+                    Selection::of_rows(segment, rows)
                 }
                 Ids::Each(each) => {
                     let named = |&row: &usize| sorted.binary_search(&each[row]).is_ok();
-                    Selection::new(segment, (0..each.len()).filter(named))
+                    Selection::of_rows(segment, (0..each.len()).filter(named))
                 }
             })
         }
     }
 }
 
+/// At most so many rows of a segment are a list.
+fn most_listed(segment: &Segment) -> usize {
+    (segment.len() / FEW).max(1)
+}
+
+/// A bit for each row, 32 to a word.
+fn bits(mask: &[bool]) -> Result<Vec<u32>> {
+    /// Its product with eight bytes of 0 or 1 has their bits in its upper byte.
+    const GATHERS: u64 = 0x0102_0408_1020_4080;
+    let eight = |mask: &[bool; 8]| {
+        let bytes = u64::from_le_bytes(mask.map(u8::from));
+        (bytes.wrapping_mul(GATHERS) >> 56) as u8
+    };
+    let (words, last) = mask.as_chunks::<BLOCK>();
+    let mut bits = with_capacity(mask.len().div_ceil(BLOCK), WHAT)?;
+    bits.extend(words.iter().map(|word| {
+        let (eights, _) = word.as_chunks();
+        u32::from_le_bytes(std::array::from_fn(|at| eight(&eights[at])))
+    }));
+    if !last.is_empty() {
+        bits.push((0..).zip(last).fold(0, |word, (row, &is)| word | u32::from(is) << row));
+    }
+    Ok(bits)
+}
+
 impl Selection {
-    /// `rows` ascend.
-    fn new(segment: &Segment, rows: impl Iterator<Item = usize>) -> Result<Self> {
-        let few = segment.len() / FEW;
-        let mut list = Vec::new();
-        let mut rows = rows.peekable();
-        while list.len() <= few && rows.peek().is_some() {
-            reserve(&mut list, 1, "the subset")?;
-            list.extend(rows.next().map(|row| row as u32));
+    fn of_rows(segment: &Segment, rows: impl Iterator<Item = usize>) -> Result<Self> {
+        let mut mask = filled(segment.blocks(), 0_u32, WHAT)?;
+        rows.for_each(|row| mask[row / BLOCK] |= 1 << (row % BLOCK));
+        Self::new(segment, mask)
+    }
+
+    fn new(segment: &Segment, mask: Vec<u32>) -> Result<Self> {
+        let selected = mask.iter().map(|word| word.count_ones() as usize).sum();
+        if selected > most_listed(segment) {
+            return Ok(Self::Mask(mask));
         }
-        if rows.peek().is_none() && list.len() <= few.max(1) {
-            return Ok(Self::Rows(list));
+        let mut rows = with_capacity(selected, WHAT)?;
+        for (first, &word) in (0..).step_by(BLOCK).zip(&mask) {
+            let mut left = word;
+            while left != 0 {
+                rows.push(first + left.trailing_zeros());
+                left &= left - 1;
+            }
         }
-        let mut mask = filled(segment.blocks(), 0_u32, "the subset")?;
-        let listed = list.into_iter().map(|row| row as usize);
-        listed.chain(rows).for_each(|row| mask[row / BLOCK] |= 1 << (row % BLOCK));
-        Ok(Self::Mask(mask))
+        Ok(Self::Rows(rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::LegacyRandom;
+
+    #[test]
+    fn every_row_has_its_bit() {
+        let mut random = LegacyRandom::new(21);
+        for len in [0_usize, 1, 7, 8, 31, 32, 33, 64, 71, 1000] {
+            for rare in [0, 1, 20] {
+                let mask: Vec<bool> = (0..len).map(|_| random.up_to(rare) == 0).collect();
+                let bits = bits(&mask).unwrap();
+                assert_eq!(bits.len(), len.div_ceil(BLOCK));
+                for row in 0..BLOCK * bits.len() {
+                    let is = bits[row / BLOCK] >> (row % BLOCK) & 1 == 1;
+                    assert_eq!(is, mask.get(row) == Some(&true), "row {row} of {len}");
+                }
+            }
+        }
     }
 }
