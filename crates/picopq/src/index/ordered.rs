@@ -57,17 +57,16 @@ pub(crate) fn scan<C: Collect>(
     let likely = likely(seeker, views, k)?;
     for views in views.chunks(SPAN) {
         let bound = screen.aim(likely.min(seeker.limit()));
-        let counts = match bound {
-            Some(_) => screen.sample(views, COUNTED, kernels),
-            None => [0; _],
-        };
-        let all = counts[usize::from(u8::MAX)];
-        if bound.is_none_or(|bound| EXCLUDED * (all - counts[usize::from(bound)]) < all) {
+        let sample = bound.map(|bound| (bound, screen.sample(views, COUNTED, kernels)));
+        let Some((_, counts)) = sample.filter(|(bound, counts)| {
+            let all = counts[usize::from(u8::MAX)];
+            EXCLUDED * (all - counts[usize::from(*bound)]) >= all
+        }) else {
             for view in views {
                 screen::scan(seeker, screen, view, kernels, task)?;
             }
             continue;
-        }
+        };
         let wanted = FIRST.max(k.saturating_mul(FIRST_EACH)) / COUNTED;
         let first = counts.partition_point(|&count| count <= wanted).saturating_sub(1);
         let first = first.min(MOST.into()) as u8;
@@ -82,7 +81,7 @@ pub(crate) fn scan<C: Collect>(
         let mut rest = &sums[..];
         for view in views {
             let (mine, others) = rest.split_at(blocks(view));
-            screen.pick(seeker, view, mine, first + 1..=u8::MAX, kernels, task)?;
+            screen.pick(seeker, view, mine, first + 1, kernels, task)?;
             rest = others;
         }
     }

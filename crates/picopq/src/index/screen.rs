@@ -213,17 +213,17 @@ impl Screen {
         seeker.listed(view, &self.listed, task)
     }
 
-    /// Measures the view's rows whose sums are in the range, unless the limit excludes them.
+    /// Measures the view's rows whose sums are at least `least`, unless the limit excludes them.
     pub(crate) fn pick<C: Collect>(
         &mut self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
         sums: &[Sums],
-        range: RangeInclusive<u8>,
+        least: u8,
         kernels: Kernels,
         task: &Task,
     ) -> Result<()> {
-        let range = *range.start()..=self.bound.of(seeker.limit()).min(*range.end());
+        let range = least..=self.bound.of(seeker.limit());
         if range.is_empty() {
             return Ok(());
         }

@@ -30,8 +30,8 @@ pub(super) fn screen_columns(
     sieve: Sieve<'_>,
     rows: &mut [u32],
 ) -> usize {
-    // SAFETY: AVX-512F, BW and VBMI, and BMI1 and POPCNT, are there, because `Kernels` with this set is made by
-    // `Kernels::of` alone, which checks them.
+    // SAFETY: AVX-512F, BW and VBMI, BMI1 and POPCNT are there, because `Kernels` with this set is
+    // made by `Kernels::of` alone, which checks them.
     unsafe { screen_bytes(columns, sieve, rows) }
 }
 
