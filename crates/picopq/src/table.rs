@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::best::{Best, Collect, Keyed};
 use crate::codes::{Code, Codes, with_codes};
 use crate::error::{Error, Result, filled, size};
-use crate::kernels::{BYTE, Kernels, Planes, prefetch};
+use crate::kernels::{BYTE, Kernels, NIBBLES, Planes, prefetch};
 use crate::metric::Metric;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, all_finite};
@@ -199,7 +199,7 @@ const PREFETCH: usize = 16;
 const GROUP: usize = 8;
 const GROUP_CODES: usize = 256;
 
-/// A table with rows as long as a byte can index, so that 8-bit codes need no bounds checks.
+/// A table for exact scans. Rows as long as a byte can index spare 8-bit codes the bounds checks.
 pub(crate) struct Scan<'a> {
     table: Cow<'a, [f32]>, // (m, width)
     m: usize,
@@ -211,9 +211,9 @@ pub(crate) struct Scan<'a> {
 const MANY_CODES: usize = 4096;
 
 impl<'a> Scan<'a> {
-    /// [`Scan::new`] for [`Scan::run`] over `n` codes.
+    /// For [`Scan::run`] over `n` codes.
     fn of_many(values: impl Into<Cow<'a, [f32]>>, m: usize, n: usize) -> Result<Self> {
-        let mut scan = Self::new(values, m)?;
+        let mut scan = Self::widened(values.into(), m)?;
         if scan.width == BYTE && n >= MANY_CODES {
             let kernels = Kernels::active()?;
             let planes = Planes::new(kernels, scan.table.as_chunks().0)?;
@@ -222,9 +222,17 @@ impl<'a> Scan<'a> {
         Ok(scan)
     }
 
-    /// `values` has the shape `(m, ks)`.
-    pub(crate) fn new(values: impl Into<Cow<'a, [f32]>>, m: usize) -> Result<Self> {
-        let values = values.into();
+    /// For some codes; `values` has the shape `(m, ks)`.
+    pub(crate) fn new(values: &'a [f32], m: usize) -> Result<Self> {
+        let ks = values.len() / m;
+        if ks <= NIBBLES {
+            // As short as they are, so that all rows of the table stay in the first cache.
+            return Ok(Self { table: values.into(), m, width: ks, planes: None });
+        }
+        Self::widened(values.into(), m)
+    }
+
+    fn widened(values: Cow<'a, [f32]>, m: usize) -> Result<Self> {
         let ks = values.len() / m;
         if ks >= BYTE {
             return Ok(Self { table: values, m, width: ks, planes: None });
@@ -234,6 +242,11 @@ impl<'a> Scan<'a> {
             wide[..ks].copy_from_slice(row);
         }
         Ok(Self { table: Cow::Owned(wide), m, width: BYTE, planes: None })
+    }
+
+    /// The entries of each sub-space.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.table.chunks_exact(self.width)
     }
 
     /// The distance of each code, shape `(n, m)`.

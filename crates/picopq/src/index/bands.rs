@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::memory::Memory;
 use crate::error::{Result, size};
-use crate::kernels::{COLUMNS, PLANE, nibble};
+use crate::kernels::{COLUMNS, NIBBLES, PLANE, nibble};
+use crate::table::Scan;
 
 /// Bands of codes of a nibble, at most.
 pub(crate) const BANDS: usize = 16;
@@ -70,12 +71,50 @@ impl<const BYTES: usize> Bands<BYTES> {
         &bytes[at * length..bytes.len().min((at + 1) * length)]
     }
 
-    /// Appends what `code` finds in a block for each sub-space.
-    #[inline]
-    fn unpack(&self, block: usize, codes: &mut Vec<u8>, code: impl Fn(&[u8; BYTES]) -> u8) {
+    /// The bytes of a block for each sub-space, band after band.
+    fn of_block(&self, block: usize) -> impl Iterator<Item = &[[u8; BYTES]]> {
         let (bytes, _) = self.memory.as_chunks();
-        for first in (0..self.m).step_by(self.width) {
-            codes.extend(bytes[self.place(first, block)].iter().map(&code));
+        let firsts = (0..self.m).step_by(self.width);
+        firsts.map(move |first| &bytes[self.place(first, block)])
+    }
+
+    /// The exact distance of the row whose codes `code` finds in a block.
+    #[inline]
+    fn distance(&self, block: usize, scan: &Scan<'_>, code: impl Fn(&[u8; BYTES]) -> u8) -> f32 {
+        let mut table = scan.rows();
+        let mut sum = 0.0;
+        for band in self.of_block(block) {
+            for (bytes, entries) in band.iter().zip(&mut table) {
+                sum += entries[usize::from(code(bytes))];
+            }
+        }
+        sum
+    }
+
+    /// The exact distances of rows that follow each other, some of each block: `add` adds the entries
+    /// of a block's bytes in one sub-space.
+    #[inline]
+    fn distances<const ROWS: usize>(
+        &self,
+        rows: Range<usize>,
+        scan: &Scan<'_>,
+        distances: &mut [f32],
+        add: impl Fn(&mut [f32; ROWS], &[u8; BYTES], &[f32]),
+    ) {
+        let mut left = distances;
+        for block in rows.start / ROWS..rows.end.div_ceil(ROWS) {
+            let mut sums = [0.0; ROWS];
+            let mut table = scan.rows();
+            for band in self.of_block(block) {
+                for (bytes, entries) in band.iter().zip(&mut table) {
+                    add(&mut sums, bytes, entries);
+                }
+            }
+            let first = block * ROWS;
+            let mine = rows.start.max(first) - first..rows.end.min(first + ROWS) - first;
+            let (out, rest) = left.split_at_mut(mine.len());
+            out.copy_from_slice(&sums[mine]);
+            left = rest;
         }
     }
 
@@ -104,7 +143,29 @@ impl Plane {
 
     /// Appends the nibbles of a row.
     pub(crate) fn row(&self, row: usize, codes: &mut Vec<u8>) {
-        self.unpack(row / (2 * PLANE), codes, |bytes| nibble(bytes, row % (2 * PLANE)));
+        let (block, row) = (row / (2 * PLANE), row % (2 * PLANE));
+        self.of_block(block).for_each(|band| codes.extend(band.iter().map(|bytes| nibble(bytes, row))));
+    }
+
+    /// The exact distances of the rows that are named.
+    pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
+        for (&row, distance) in rows.iter().zip(distances) {
+            let (block, row) = (row as usize / (2 * PLANE), row as usize % (2 * PLANE));
+            *distance = self.distance(block, scan, |bytes| nibble(bytes, row));
+        }
+    }
+
+    /// The exact distances of rows that follow each other.
+    pub(crate) fn run(&self, scan: &Scan<'_>, rows: Range<usize>, distances: &mut [f32]) {
+        self.distances(rows, scan, distances, |sums: &mut [f32; 2 * PLANE], bytes, entries| {
+            let mut table = [0.0; NIBBLES];
+            table[..entries.len()].copy_from_slice(entries);
+            let (low, high) = sums.split_at_mut(PLANE);
+            for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+                *low += table[usize::from(byte & 15)];
+                *high += table[usize::from(byte >> 4)];
+            }
+        });
     }
 }
 
@@ -122,6 +183,24 @@ impl Columns {
 
     /// Appends the codes of a row.
     pub(crate) fn row(&self, row: usize, codes: &mut Vec<u8>) {
-        self.unpack(row / COLUMNS, codes, |column| column[row % COLUMNS]);
+        let (block, row) = (row / COLUMNS, row % COLUMNS);
+        self.of_block(block).for_each(|band| codes.extend(band.iter().map(|column| column[row])));
+    }
+
+    /// The exact distances of the rows that are named.
+    pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
+        for (&row, distance) in rows.iter().zip(distances) {
+            let (block, row) = (row as usize / COLUMNS, row as usize % COLUMNS);
+            *distance = self.distance(block, scan, |column| column[row]);
+        }
+    }
+
+    /// The exact distances of rows that follow each other.
+    pub(crate) fn run(&self, scan: &Scan<'_>, rows: Range<usize>, distances: &mut [f32]) {
+        self.distances(rows, scan, distances, |sums: &mut [f32; COLUMNS], column, entries| {
+            for (sum, &code) in sums.iter_mut().zip(column) {
+                *sum += entries[usize::from(code)];
+            }
+        });
     }
 }

@@ -97,7 +97,7 @@ fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) 
     for view in views {
         let rows = view.rows(view.blocks.clone()).step_by(step);
         let rows: Vec<u32> = collected(rows.map(|row| row as u32), SAMPLE, "some rows")?;
-        distances.extend_from_slice(seeker.measure(view, &rows)?);
+        distances.extend_from_slice(seeker.measure(view, &rows));
     }
     let rank = SAMPLED.max(2 * k.saturating_mul(distances.len()) / rows.max(1));
     if rank >= distances.len() {

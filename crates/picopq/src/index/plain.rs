@@ -58,7 +58,7 @@ impl<'a, C: Collect> Seeker<'a, C> {
     /// Measures at most a chunk of rows, one after another; offers those that pass the filter.
     pub(crate) fn run(&mut self, view: &View<'_>, rows: Range<usize>) -> Result<()> {
         let distances = &mut self.distances[..rows.len()];
-        view.segment.run(&self.scan, rows.clone(), distances)?;
+        view.segment.run(&self.scan, rows.clone(), distances);
         let limit = self.answers.limit();
         for (row, &key) in rows.zip(&*distances) {
             if key <= limit && view.passes(row) {
@@ -69,15 +69,15 @@ impl<'a, C: Collect> Seeker<'a, C> {
     }
 
     /// The distances of at most a chunk of listed rows.
-    pub(crate) fn measure(&mut self, view: &View<'_>, rows: &[u32]) -> Result<&[f32]> {
+    pub(crate) fn measure(&mut self, view: &View<'_>, rows: &[u32]) -> &[f32] {
         let distances = &mut self.distances[..rows.len()];
-        view.segment.pick(&self.scan, rows, distances)?;
-        Ok(distances)
+        view.segment.pick(&self.scan, rows, distances);
+        distances
     }
 
     /// Measures and offers at most a chunk of listed rows.
     pub(crate) fn pick(&mut self, view: &View<'_>, rows: &[u32]) -> Result<()> {
-        self.measure(view, rows)?;
+        self.measure(view, rows);
         let limit = self.answers.limit();
         for (&row, &key) in rows.iter().zip(&self.distances) {
             if key <= limit {

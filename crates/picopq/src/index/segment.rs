@@ -121,35 +121,26 @@ impl Segment {
     }
 
     /// The exact distances of the rows that `rows` names.
-    pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) -> Result<()> {
+    pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Columns(_) => {
-                scan.run(&self.unpack(rows.iter().map(|&row| row as usize))?, distances);
-            }
+            Stored::Nibbles(plane) => plane.pick(scan, rows, distances),
+            Stored::Columns(columns) => columns.pick(scan, rows, distances),
             Stored::Grouped { codes, .. } => scan.pick(codes, rows, distances),
             Stored::Words(codes) => scan.pick(codes, rows, distances),
             Stored::Longs(codes) => scan.pick(codes, rows, distances),
         }
-        Ok(())
     }
 
     /// The exact distances of successive rows.
-    pub(crate) fn run(
-        &self,
-        scan: &Scan<'_>,
-        rows: Range<usize>,
-        distances: &mut [f32],
-    ) -> Result<()> {
+    pub(crate) fn run(&self, scan: &Scan<'_>, rows: Range<usize>, distances: &mut [f32]) {
         let codes = rows.start * self.m..rows.end * self.m;
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Columns(_) => {
-                scan.run(&self.unpack(rows)?, distances);
-            }
+            Stored::Nibbles(plane) => plane.run(scan, rows, distances),
+            Stored::Columns(columns) => columns.run(scan, rows, distances),
             Stored::Grouped { codes: all, .. } => scan.run(&all[codes], distances),
             Stored::Words(all) => scan.run(&all[codes], distances),
             Stored::Longs(all) => scan.run(&all[codes], distances),
         }
-        Ok(())
     }
 
     /// The codes of some rows, shape `(rows, m)`.
@@ -161,7 +152,7 @@ impl Segment {
         }
         match &self.stored {
             Stored::Nibbles(_) | Stored::Columns(_) => {
-                Codes::new(self.unpack(rows.iter().map(|&row| row as usize))?, self.m, ks)
+                Codes::new(self.unpack(rows)?, self.m, ks)
             }
             Stored::Grouped { codes, .. } => Codes::new(some(codes, self.m, rows)?, self.m, ks),
             Stored::Words(codes) => Codes::new(some(codes, self.m, rows)?, self.m, ks),
@@ -186,16 +177,14 @@ impl Segment {
     }
 
     /// Rows of codes that are not stored as rows, shape `(rows, m)`.
-    fn unpack(&self, rows: impl ExactSizeIterator<Item = usize>) -> Result<Vec<u8>> {
+    fn unpack(&self, rows: &[u32]) -> Result<Vec<u8>> {
         let mut codes = with_capacity(rows.len() * self.m, "the unpacked codes")?;
-        match &self.stored {
-            Stored::Nibbles(plane) => {
-                rows.for_each(|row| plane.row(row, &mut codes));
+        for &row in rows {
+            match &self.stored {
+                Stored::Nibbles(plane) => plane.row(row as usize, &mut codes),
+                Stored::Columns(columns) => columns.row(row as usize, &mut codes),
+                Stored::Grouped { .. } | Stored::Words(_) | Stored::Longs(_) => {}
             }
-            Stored::Columns(columns) => {
-                rows.for_each(|row| columns.row(row, &mut codes));
-            }
-            Stored::Grouped { .. } | Stored::Words(_) | Stored::Longs(_) => {}
         }
         Ok(codes)
     }
