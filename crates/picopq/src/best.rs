@@ -26,6 +26,9 @@ pub(crate) trait Collect {
     fn into_sorted(self) -> Vec<Keyed>;
 }
 
+/// With one answer in so many above k, the limit is brought up to date where it is asked for.
+const STALE: usize = 8;
+
 /// The `k` least of what is offered.
 pub(crate) struct Best {
     k: usize,
@@ -51,7 +54,8 @@ impl Collect for Best {
         if self.k == 0 {
             return f32::NEG_INFINITY;
         }
-        if self.worst.is_none() && self.kept.len() >= self.k {
+        let stale = self.kept.len() > self.k.saturating_add(self.k / STALE);
+        if stale || self.worst.is_none() && self.kept.len() >= self.k {
             self.settle();
         }
         self.worst.map_or(f32::INFINITY, |worst| worst.0)
@@ -227,8 +231,20 @@ mod tests {
             best.limit()
         };
         assert_eq!([7.0, 5.0].map(&mut limit_after), [f32::INFINITY, 7.0]);
-        // Four are kept before the best of them are chosen.
-        assert_eq!([6.0, 9.0, 1.0].map(&mut limit_after), [7.0, 7.0, 5.0]);
+        assert_eq!([6.0, 9.0, 1.0].map(&mut limit_after), [6.0, 6.0, 5.0]);
+    }
+
+    /// An answer more among many does not have the best of them chosen anew.
+    #[test]
+    fn a_limit_may_be_late() {
+        let mut best = Best::new(16).unwrap();
+        (0..16).for_each(|offer| best.offer(f32::from(offer as u8), offer).unwrap());
+        assert_eq!(best.limit(), 15.0);
+        let mut limit_after = |key| {
+            best.offer(key, 99).unwrap();
+            best.limit()
+        };
+        assert_eq!([0.5; 3].map(&mut limit_after), [15.0, 15.0, 12.0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::memory::Memory;
 use crate::error::{Result, size};
-use crate::kernels::{COLUMNS, NIBBLES, PLANE, nibble};
+use crate::kernels::{COLUMNS, NIBBLES, PLANE, nibble, prefetch};
 use crate::table::Scan;
 
 /// Bands of codes of a nibble, at most.
@@ -139,6 +139,11 @@ impl Plane {
             }
         };
         Self::transposed(codes, m, width, write, "the plane of nibbles")
+    }
+
+    /// Has the processor fetch a block, which will be read soon.
+    pub(crate) fn fetch(&self, block: usize) {
+        self.of_block(block).for_each(prefetch);
     }
 
     /// Appends the nibbles of a row.

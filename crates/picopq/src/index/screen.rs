@@ -171,7 +171,9 @@ impl Screen {
         for view in views {
             let plane = plane(view);
             let (bands, count) = self.table.bands(plane);
-            for block in parts(&view.blocks, PLANE_MASKS).step_by(step) {
+            let blocks = parts(&view.blocks, PLANE_MASKS).step_by(step);
+            blocks.clone().for_each(|block| plane.fetch(block));
+            for block in blocks {
                 let (bands, sums) = (&bands[..count], &mut self.sums[..]);
                 self.chunk.add_up(bands, &(block..block + 1), sums, u8::MAX, kernels);
                 // Many sums are equal: an addition to one of four counts does not wait for the last.
