@@ -130,12 +130,11 @@ class Index:
     def search(
         self,
         queries: F32,  # (nq, D)
+        k: int,
         subset: Bools | I64 | None,
-        dists: F32,  # (nq, k)
-        ids: I64,  # (nq, k)
         progress: Report | None,
-    ) -> None:
-        """Writes the answers; what stands past them stays."""
+    ) -> tuple[F32, I64]:
+        """Distances and ids (nq, k): where there are fewer, infinite ones and -1."""
 
     def range_search(
         self, queries: F32, radius: float, subset: Bools | I64 | None, progress: Report | None
@@ -158,10 +157,9 @@ def rerank(
     vecs: F32,  # (n, D)
     candidates: I64,  # (n,)
     metric: str,
-    dists: F32,  # (k,)
-    ids: I64,  # (k,)
-) -> None:
-    """The k best of the candidates by exact distance; what stands past n answers stays."""
+    k: int,
+) -> tuple[F32, I64]:
+    """Distances and ids (k,) of the best candidates by exact distance, filled up as `search` does."""
 
 def ground_truth(
     base: F32,  # (N, D)

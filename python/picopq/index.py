@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -151,12 +152,11 @@ class Index:
         k = integer("k", k, 0)
         rows = self._queries(queries)
         batch = rows if rows.ndim == 2 else rows.reshape(1, -1)
-        wanted = k if rerank is None else k * integer("factor", factor, 1)
-        # Room for more than is stored would only be padding.
-        dists, ids = _room(len(batch), k if wanted == k else min(wanted, len(self)))
+        # More candidates than are stored would only be padding.
+        wanted = k if rerank is None else min(k * integer("factor", factor, 1), len(self))
         chosen = None if subset is None else subset_array(subset)
         with reporting(progress, "search") as report:
-            self._native.search(batch, chosen, dists, ids, report)
+            dists, ids = self._native.search(batch, min(wanted, sys.maxsize), chosen, report)
         if rerank is not None:
             dists, ids = self._rerank(batch, ids, k, rerank)
         return (dists, ids) if rows.ndim == 2 else (dists[0], ids[0])
@@ -169,13 +169,13 @@ class Index:
 
     def _rerank(self, queries: F32, candidates: I64, k: int, rerank: Originals) -> tuple[F32, I64]:
         originals = _fetcher(rerank)
-        dists, ids = _room(len(queries), k)
+        dists, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for query, found, dist, best in zip(queries, candidates, dists, ids, strict=True):
             known = found[found >= 0]
             vecs = vectors("rerank", originals(known), self._dim, "n D")
             if len(vecs) != len(known):
                 raise PicoPQError(f"rerank: got {len(vecs)} vectors for {len(known)} ids")
-            _native.rerank(query, vecs, known, self._metric, dist, best)
+            dist[:], best[:] = _native.rerank(query, vecs, known, self._metric, k)
         return dists, ids
 
     def range_search(
@@ -248,11 +248,6 @@ class Index:
         for ids, codes in state["blocks"]:
             self._native.add_codes(codes, ids, None)
         self._native.skip_ids(state["next_id"])
-
-
-def _room(nq: int, k: int) -> tuple[F32, I64]:
-    """Room for answers, which `_native` fills up where there are fewer."""
-    return np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)
 
 
 def _ids(ids: ArrayLike | None) -> I64 | None:

@@ -1,11 +1,12 @@
 //! The index as a Python object: the only one that keeps state on this side, as readers and
 //! writers share it.
 
+use std::iter::repeat;
 use std::sync::{Mutex, PoisonError};
 
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2,
+    PyReadonlyArray3,
 };
 use picopq::{Codes, Filter, Metric, Neighbor, Opq, Pq, Quantizer, Vectors};
 use pyo3::prelude::*;
@@ -34,6 +35,9 @@ fn filter<'a>(subset: Option<&'a Subset<'_>>) -> PyResult<Filter<'a>> {
         Some(Subset::Ids(ids)) => Filter::Ids(ids.as_slice()?),
     })
 }
+
+/// Distances and ids, both (nq, k).
+type Table<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>);
 
 type Answers<'py> =
     (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
@@ -132,22 +136,17 @@ impl Index {
         &self,
         py: Python<'py>,
         queries: PyReadonlyArray2<'py, f32>,
+        k: usize,
         subset: Option<Subset<'py>>,
-        mut dists: PyReadwriteArray2<'py, f32>,
-        mut ids: PyReadwriteArray2<'py, i64>,
         progress: Listener<'py>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Table<'py>> {
         let (queries, filter) = (vectors(py, &queries)?, filter(subset.as_ref())?);
-        let k = dists.as_array().ncols();
-        let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
-        run(py, self.cost(queries), Listeners::new(progress, None), |task| {
+        let (dists, ids) = run(py, self.cost(queries), Listeners::new(progress, None), |task| {
             let found = self.0.search(queries, k, filter, task)?;
-            let rows = dists.chunks_mut(k.max(1)).zip(ids.chunks_mut(k.max(1)));
-            for ((dists, ids), found) in rows.zip(found) {
-                write(&found, self.0.quantizer().metric(), dists, ids);
-            }
-            Ok(())
-        })
+            padded(&found, k, self.0.quantizer().metric())
+        })?;
+        let shape = [queries.len(), k];
+        Ok((dists.into_pyarray(py).reshape(shape)?, ids.into_pyarray(py).reshape(shape)?))
     }
 
     fn range_search<'py>(
@@ -232,28 +231,31 @@ pub(crate) fn rerank<'py>(
     vecs: PyReadonlyArray2<'py, f32>,
     candidates: PyReadonlyArray1<'py, i64>,
     metric: &str,
-    mut dists: PyReadwriteArray1<'py, f32>,
-    mut ids: PyReadwriteArray1<'py, i64>,
-) -> PyResult<()> {
+    k: usize,
+) -> PyResult<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>)> {
     let (query, vecs) = (query.as_slice()?, vectors(py, &vecs)?);
     let (candidates, metric) = (candidates.as_slice()?, metric_of(metric)?);
-    let (dists, ids) = (dists.as_slice_mut()?, ids.as_slice_mut()?);
-    run(py, vecs.as_slice().len(), Listeners::default(), |_| {
-        let found = picopq::rerank(query, vecs, candidates, metric, dists.len())?;
-        write(&found, metric, dists, ids);
-        Ok(())
-    })
+    let (dists, ids) = run(py, vecs.as_slice().len(), Listeners::default(), |_| {
+        let found = picopq::rerank(query, vecs, candidates, metric, k)?;
+        padded(&[found], k, metric)
+    })?;
+    Ok((dists.into_pyarray(py), ids.into_pyarray(py)))
 }
 
-/// Writes the answers, and behind them the id -1 and an infinite distance.
-fn write(found: &[Neighbor], metric: Metric, dists: &mut [f32], ids: &mut [i64]) {
+/// Distances and ids of `k` answers to each query, one query after the other: where there are fewer,
+/// the id -1 and an infinite distance.
+fn padded(
+    found: &[Vec<Neighbor>],
+    k: usize,
+    metric: Metric,
+) -> picopq::Result<(Vec<f32>, Vec<i64>)> {
     let worst = match metric {
         Metric::L2 => f32::INFINITY,
         Metric::Dot => f32::NEG_INFINITY,
     };
     let absent = Neighbor { distance: worst, id: -1 };
-    let found = found.iter().chain(std::iter::repeat(&absent));
-    for ((dist, id), found) in dists.iter_mut().zip(ids).zip(found) {
-        (*dist, *id) = (found.distance, found.id);
-    }
+    let (len, what) = (found.len().saturating_mul(k), "the answers");
+    let each = || found.iter().flat_map(|found| found.iter().chain(repeat(&absent)).take(k));
+    let dists = collected(len, each().map(|found| found.distance), what)?;
+    Ok((dists, collected(len, each().map(|found| found.id), what)?))
 }

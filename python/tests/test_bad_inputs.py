@@ -193,8 +193,13 @@ REFUSED: dict[str, tuple[Callable[[Given], object], type[Exception] | tuple[type
     # sizes that overflow
     "more answers than memory": (
         lambda g: g.index.search(g.vecs, 2**60),
-        (MemoryError, ValueError),
-        "allocate|too big",
+        MemoryError,
+        "bytes for the answers",
+    ),
+    "more answers than there are numbers": (
+        lambda g: g.index.search(g.vecs, 2**70),
+        MemoryError,
+        "bytes for the answers",
     ),
 }
 

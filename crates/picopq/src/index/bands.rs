@@ -149,7 +149,8 @@ impl Plane {
     /// Appends the nibbles of a row.
     pub(crate) fn row(&self, row: usize, codes: &mut Vec<u8>) {
         let (block, row) = (row / (2 * PLANE), row % (2 * PLANE));
-        self.of_block(block).for_each(|band| codes.extend(band.iter().map(|bytes| nibble(bytes, row))));
+        self.of_block(block)
+            .for_each(|band| codes.extend(band.iter().map(|bytes| nibble(bytes, row))));
     }
 
     /// The exact distances of the rows that are named.

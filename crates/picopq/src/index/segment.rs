@@ -151,9 +151,7 @@ impl Segment {
             Ok(out)
         }
         match &self.stored {
-            Stored::Nibbles(_) | Stored::Columns(_) => {
-                Codes::new(self.unpack(rows)?, self.m, ks)
-            }
+            Stored::Nibbles(_) | Stored::Columns(_) => Codes::new(self.unpack(rows)?, self.m, ks),
             Stored::Grouped { codes, .. } => Codes::new(some(codes, self.m, rows)?, self.m, ks),
             Stored::Words(codes) => Codes::new(some(codes, self.m, rows)?, self.m, ks),
             Stored::Longs(codes) => Codes::new(some(codes, self.m, rows)?, self.m, ks),
