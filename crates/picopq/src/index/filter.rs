@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::id_set::IdSet;
 use super::segment::{Ids, Segment};
 use crate::error::{Error, Result, collected, filled, with_capacity};
 use crate::kernels::BLOCK;
@@ -59,6 +60,8 @@ pub(crate) fn select(
             sorted.extend_from_slice(ids);
             sorted.sort_unstable();
             sorted.dedup();
+            let is_each = |segment: &Arc<Segment>| matches!(segment.ids(), Ids::Each(_));
+            let set = IdSet::new(if segments.iter().any(is_each) { &sorted } else { &[] })?;
             threads::map(task, segments.iter().collect(), |segment| match segment.ids() {
                 Ids::From(first) => {
                     let end = first + segment.len() as i64;
@@ -72,7 +75,7 @@ pub(crate) fn select(
                     Selection::of_rows(segment, rows)
                 }
                 Ids::Each(each) => {
-                    let named = |&row: &usize| sorted.binary_search(&each[row]).is_ok();
+                    let named = |&row: &usize| set.contains(each[row]);
                     Selection::of_rows(segment, (0..each.len()).filter(named))
                 }
             })

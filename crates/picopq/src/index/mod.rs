@@ -16,6 +16,7 @@ mod bands;
 mod bound;
 mod filter;
 mod groups;
+mod id_set;
 mod interleaved;
 mod layout;
 mod memory;
@@ -45,6 +46,7 @@ use crate::table::Neighbor;
 use crate::threads::{self, ProcessLock, Task};
 use crate::vectors::{Vectors, vector_limit};
 use filter::Selection;
+use id_set::IdSet;
 use interleaved::Batch;
 use layout::Layout;
 use plain::{CHUNK_BLOCKS, Seeker};
@@ -334,9 +336,9 @@ impl Index {
         let _writer = lock.lock();
         let mut rows = Rows::clone(&self.rows.load());
         let before = rows.len;
-        let sorted = sorted(ids)?;
+        let set = IdSet::new(&sorted(ids)?)?;
         let segments = threads::map(task, std::mem::take(&mut rows.segments), |segment| {
-            let gone = |row: u32| sorted.binary_search(&segment.id(row as usize)).is_ok();
+            let gone = |row: u32| set.contains(segment.id(row as usize));
             let mut left = every_row(&segment)?;
             left.retain(|&row| !gone(row));
             if left.len() == segment.len() {
@@ -364,6 +366,7 @@ impl Index {
         let mut wanted: Vec<usize> = with_capacity(ids.len(), "the ids")?;
         wanted.extend(0..ids.len());
         wanted.sort_unstable_by_key(|&at| ids[at]);
+        let set = IdSet::new(&sorted(ids)?)?;
         let mut missing = filled(ids.len(), true, "the ids")?;
         let mut vectors =
             filled(size(&[ids.len(), book.dim()], "the vectors")?, 0.0, "the vectors")?;
@@ -396,7 +399,8 @@ impl Index {
                     here.into_iter().try_for_each(|id| take((id - first) as usize, id))?;
                 }
                 Ids::Each(each) => {
-                    each.iter().enumerate().try_for_each(|(row, &id)| take(row, id))?;
+                    let mut named = each.iter().enumerate().filter(|(_, id)| set.contains(**id));
+                    named.try_for_each(|(row, &id)| take(row, id))?;
                 }
             }
             let mut decoded = filled(found.len() * book.dim(), 0.0, "the vectors")?;
@@ -735,13 +739,14 @@ fn check_new(ids: &[i64], segments: &[Arc<Segment>], task: &Task) -> Result<()> 
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Error::DuplicateId { id: pair[0] });
     }
+    let set = IdSet::new(&sorted)?;
     threads::map(task, segments.iter().collect(), |segment| {
         let stored = match segment.ids() {
             Ids::From(first) => {
                 let from = sorted.partition_point(|id| id < first);
                 sorted.get(from).filter(|&&id| id - first < segment.len() as i64)
             }
-            Ids::Each(each) => each.iter().filter(|id| sorted.binary_search(id).is_ok()).min(),
+            Ids::Each(each) => each.iter().filter(|id| set.contains(**id)).min(),
         };
         stored.map_or(Ok(()), |&id| Err(Error::DuplicateId { id }))
     })?;
