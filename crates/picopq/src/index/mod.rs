@@ -55,8 +55,9 @@ use segment::{Ids, SEGMENT_ROWS, Segment, WIDEST};
 
 /// Queries that are scanned together, at most.
 const BATCH: usize = crate::kernels::LANES;
-/// From so many queries interleaved tables are faster than a screen for each.
-const MIN_INTERLEAVED: usize = 8;
+/// From so many queries interleaved tables are faster than a screen for each. Less in tests, so that any
+/// number of threads leaves as many to a batch.
+const MIN_INTERLEAVED: usize = if cfg!(test) { 3 } else { 18 };
 /// Interleaved tables of more sub-spaces (8 KiB each) would leave the second cache.
 const MAX_INTERLEAVED_M: usize = 64;
 /// Rows that pay for making interleaved tables.
@@ -470,12 +471,9 @@ impl Index {
         let rows = self.rows.load_full();
         let selections = filter::select(filter, &rows.segments, task)?;
 
-        let workers = threads::num_threads();
-        let answers = BATCH_ANSWERS / k.min(rows.len).max(1);
-        let batch = nq.div_ceil(workers).min(answers).clamp(1, BATCH);
-        let batches = nq.div_ceil(batch).max(1);
-        let most = 1 + size(&[rows.len, book.m(), batch], "the look-ups")? / PART_LOOKUPS;
-        let parts = views(&rows.segments, &selections, workers.div_ceil(batches).min(most));
+        let (batch, parts) = self.divide(nq, rows.len, k, threads::num_threads())?;
+        let batches = nq.div_ceil(batch);
+        let parts = views(&rows.segments, &selections, parts);
         let mut limits: Vec<SharedLimit> = with_capacity(nq, "the limits")?;
         limits.resize_with(nq, SharedLimit::new);
         let all = queries.as_slice().chunks(batch * dim).zip(limits.chunks(batch));
@@ -506,6 +504,30 @@ impl Index {
         Ok(answers)
     }
 
+    /// Queries of a batch, and parts of the rows, to keep so many threads busy.
+    fn divide(&self, nq: usize, rows: usize, k: usize, workers: usize) -> Result<(usize, usize)> {
+        let most = (BATCH_ANSWERS / k.min(rows).max(1)).clamp(1, BATCH);
+        // Interleaved tables take as long for a few queries as for all that fit; else every thread gets
+        // as many.
+        let full = if self.interleaves(most, rows) {
+            most
+        } else {
+            nq.div_ceil(nq.div_ceil(most).next_multiple_of(workers).max(1))
+        };
+        let batch = nq.div_ceil(workers).min(full).max(1);
+        let batches = nq.div_ceil(batch).max(1);
+        let lookups = size(&[rows, self.quantizer.codebook().m(), batch], "the look-ups")?;
+        Ok((batch, workers.div_ceil(batches).min(1 + lookups / PART_LOOKUPS)))
+    }
+
+    /// Whether interleaved tables serve so many queries and rows best.
+    fn interleaves(&self, queries: usize, rows: usize) -> bool {
+        matches!(self.layout, Layout::Grouped(_))
+            && queries >= MIN_INTERLEAVED
+            && self.quantizer.codebook().m() <= MAX_INTERLEAVED_M
+            && rows >= MIN_INTERLEAVED_ROWS
+    }
+
     /// A batch of queries over a part of the rows.
     fn scan_part<C: Collect>(
         &self,
@@ -528,12 +550,8 @@ impl Index {
         for (keys, limit) in keys.chunks_exact(entries).zip(limits) {
             seekers.push(Seeker::new(keys, m, collect(rows)?, limit)?);
         }
-        let interleaved = matches!(self.layout, Layout::Grouped(_))
-            && seekers.len() >= MIN_INTERLEAVED
-            && m <= MAX_INTERLEAVED_M
-            && rows >= MIN_INTERLEAVED_ROWS;
         let ordered = matches!(self.layout, Layout::Grouped(_)) && ordered::pays(rows, k);
-        let mut scan = if interleaved {
+        let mut scan = if self.interleaves(seekers.len(), rows) {
             Scan::Interleaved(Batch::new(&seekers, m)?)
         } else {
             let mut screens = with_capacity(seekers.len(), "the screens")?;
