@@ -238,6 +238,42 @@ fn segments_one_after_another_answer_as_the_plain_scan_does() {
     }
 }
 
+/// Rows are divided only where there are fewer queries than threads.
+#[test]
+fn every_thread_gets_as_many_queries() {
+    for (ks, divided) in [
+        (
+            16,
+            [(0, 2, (1, 2)), (1, 4, (1, 4)), (3, 2, (2, 1)), (100, 1, (25, 1)), (100, 2, (25, 1))],
+        ),
+        // A batch of interleaved tables is as full as the threads let it be.
+        (
+            20,
+            [
+                (1, 2, (1, 2)),
+                (20, 2, (10, 1)),
+                (100, 1, (32, 1)),
+                (100, 2, (32, 1)),
+                (7, 4, (2, 1)),
+            ],
+        ),
+    ] {
+        let pq = Pq::from_codewords(vec![0.0; 8 * ks], 8, ks, 1, Metric::L2).unwrap();
+        let layout = match ks {
+            16 => Layout::Nibbles,
+            _ => Layout::Grouped(groups::Groups::new(pq.codebook()).unwrap()),
+        };
+        let index = Index::with_layout(pq.into(), layout);
+        for (nq, workers, wanted) in divided {
+            let found = index.divide(nq, 1_000_000, 10, workers).unwrap();
+            assert_eq!(found, wanted, "{nq} queries, {workers} threads, ks {ks}");
+        }
+        // Few rows do not pay for waking a thread, and a batch keeps few answers.
+        assert_eq!(index.divide(1, 1000, 10, 4).unwrap(), (1, 1));
+        assert_eq!(index.divide(64, 1 << 20, 1 << 19, 1).unwrap(), (2, 1));
+    }
+}
+
 #[test]
 fn rows_keep_their_ids_and_codes() {
     let case = case((3, 20, 700, 1), Metric::L2, Values::Normal, true, 9);
