@@ -243,8 +243,9 @@ fn each_its_own<I: Send, T: Send>(
         for (item, result) in pairs {
             scope.spawn(move |_| {
                 *result = Some(one(item));
-                left.fetch_sub(1, Relaxed);
+                // Before the caller sees that nothing is left: it would fall asleep meanwhile.
                 rayon::spawn(move || wait_while(spacious, || CALLS.load(Relaxed) == call));
+                left.fetch_sub(1, Relaxed);
             });
         }
         if let Some((item, result)) = first {
