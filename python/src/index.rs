@@ -36,6 +36,9 @@ fn filter<'a>(subset: Option<&'a Subset<'_>>) -> PyResult<Filter<'a>> {
     })
 }
 
+/// Distances and ids, both (k,).
+type Row<'py> = (Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
+
 /// Distances and ids, both (nq, k).
 type Table<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>);
 
@@ -232,7 +235,7 @@ pub(crate) fn rerank<'py>(
     candidates: PyReadonlyArray1<'py, i64>,
     metric: &str,
     k: usize,
-) -> PyResult<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>)> {
+) -> PyResult<Row<'py>> {
     let (query, vecs) = (query.as_slice()?, vectors(py, &vecs)?);
     let (candidates, metric) = (candidates.as_slice()?, metric_of(metric)?);
     let (dists, ids) = run(py, vecs.as_slice().len(), Listeners::default(), |_| {
