@@ -78,17 +78,25 @@ impl<const BYTES: usize> Bands<BYTES> {
         firsts.map(move |first| &bytes[self.place(first, block)])
     }
 
-    /// The exact distance of the row whose codes `code` finds in a block.
+    /// The exact distances of the rows that are named, of whose blocks' bytes `code` makes codes.
     #[inline]
-    fn distance(&self, block: usize, scan: &Scan<'_>, code: impl Fn(&[u8; BYTES]) -> u8) -> f32 {
-        let mut table = scan.rows();
-        let mut sum = 0.0;
-        for band in self.of_block(block) {
-            for (bytes, entries) in band.iter().zip(&mut table) {
-                sum += entries[usize::from(code(bytes))];
+    fn distances_of<const ROWS: usize>(
+        &self,
+        rows: &[u32],
+        scan: &Scan<'_>,
+        distances: &mut [f32],
+        code: impl Fn(&[u8; BYTES], usize) -> u8,
+    ) {
+        for (&row, distance) in rows.iter().zip(distances) {
+            let (block, row) = (row as usize / ROWS, row as usize % ROWS);
+            let mut table = scan.rows();
+            *distance = 0.0;
+            for band in self.of_block(block) {
+                for (bytes, entries) in band.iter().zip(&mut table) {
+                    *distance += entries[usize::from(code(bytes, row))];
+                }
             }
         }
-        sum
     }
 
     /// The exact distances of rows that follow each other, some of each block: `add` adds the entries
@@ -155,10 +163,7 @@ impl Plane {
 
     /// The exact distances of the rows that are named.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
-        for (&row, distance) in rows.iter().zip(distances) {
-            let (block, row) = (row as usize / (2 * PLANE), row as usize % (2 * PLANE));
-            *distance = self.distance(block, scan, |bytes| nibble(bytes, row));
-        }
+        self.distances_of::<{ 2 * PLANE }>(rows, scan, distances, nibble);
     }
 
     /// The exact distances of rows that follow each other.
@@ -195,10 +200,7 @@ impl Columns {
 
     /// The exact distances of the rows that are named.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
-        for (&row, distance) in rows.iter().zip(distances) {
-            let (block, row) = (row as usize / COLUMNS, row as usize % COLUMNS);
-            *distance = self.distance(block, scan, |column| column[row]);
-        }
+        self.distances_of::<COLUMNS>(rows, scan, distances, |column, row| column[row]);
     }
 
     /// The exact distances of rows that follow each other.

@@ -60,8 +60,7 @@ pub(crate) fn select(
             sorted.extend_from_slice(ids);
             sorted.sort_unstable();
             sorted.dedup();
-            let is_each = |segment: &Arc<Segment>| matches!(segment.ids(), Ids::Each(_));
-            let set = IdSet::new(if segments.iter().any(is_each) { &sorted } else { &[] })?;
+            let set = IdSet::for_segments(&sorted, segments)?;
             threads::map(task, segments.iter().collect(), |segment| match segment.ids() {
                 Ids::From(first) => {
                     let end = first + segment.len() as i64;

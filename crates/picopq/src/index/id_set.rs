@@ -1,7 +1,9 @@
 //! Ids that many others are looked up in.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::segment::{Ids, Segment};
 use crate::error::{Error, Result, filled};
 
 /// Buckets for each id, so that most ids that the set lacks meet an empty one; fewer where the buckets
@@ -50,6 +52,12 @@ impl IdSet {
             set.ids[*start as usize] = id;
         }
         Ok(set)
+    }
+
+    /// Of ascending ids, for segments that have ids of their own; empty where none has.
+    pub(crate) fn for_segments(sorted: &[i64], segments: &[Arc<Segment>]) -> Result<Self> {
+        let has_own = |segment: &Arc<Segment>| matches!(segment.ids(), Ids::Each(_));
+        Self::new(if segments.iter().any(has_own) { sorted } else { &[] })
     }
 
     #[inline]

@@ -39,7 +39,7 @@ pub use rerank::rerank;
 
 use crate::best::{Best, Collect, Keyed, SharedLimit, order};
 use crate::codes::{Code, Codes, with_codes, with_width};
-use crate::error::{Error, Result, filled, reserve, size, with_capacity};
+use crate::error::{Error, Result, collected, filled, reserve, size, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
 use crate::quantizer::Quantizer;
 use crate::table::Neighbor;
@@ -367,7 +367,8 @@ impl Index {
         let mut wanted: Vec<usize> = with_capacity(ids.len(), "the ids")?;
         wanted.extend(0..ids.len());
         wanted.sort_unstable_by_key(|&at| ids[at]);
-        let set = IdSet::new(&sorted(ids)?)?;
+        let ascending = collected(wanted.iter().map(|&at| ids[at]), ids.len(), "the ids")?;
+        let set = IdSet::for_segments(&ascending, &rows.segments)?;
         let mut missing = filled(ids.len(), true, "the ids")?;
         let mut vectors =
             filled(size(&[ids.len(), book.dim()], "the vectors")?, 0.0, "the vectors")?;
@@ -757,7 +758,7 @@ fn check_new(ids: &[i64], segments: &[Arc<Segment>], task: &Task) -> Result<()> 
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Error::DuplicateId { id: pair[0] });
     }
-    let set = IdSet::new(&sorted)?;
+    let set = IdSet::for_segments(&sorted, segments)?;
     threads::map(task, segments.iter().collect(), |segment| {
         let stored = match segment.ids() {
             Ids::From(first) => {
