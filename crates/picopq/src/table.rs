@@ -199,7 +199,7 @@ const PREFETCH: usize = 16;
 const GROUP: usize = 8;
 const GROUP_CODES: usize = 256;
 
-/// A table for exact scans. Rows as long as a byte can index spare 8-bit codes the bounds checks.
+/// A table for exact scans. Rows as long as a byte, or a nibble, can index spare codes the bounds checks.
 pub(crate) struct Scan<'a> {
     table: Cow<'a, [f32]>, // (m, width)
     m: usize,
@@ -213,7 +213,7 @@ const MANY_CODES: usize = 4096;
 impl<'a> Scan<'a> {
     /// For [`Scan::run`] over `n` codes.
     fn of_many(values: impl Into<Cow<'a, [f32]>>, m: usize, n: usize) -> Result<Self> {
-        let mut scan = Self::widened(values.into(), m)?;
+        let mut scan = Self::widened(values.into(), m, BYTE)?;
         if scan.width == BYTE && n >= MANY_CODES {
             let kernels = Kernels::active()?;
             let planes = Planes::new(kernels, scan.table.as_chunks().0)?;
@@ -224,29 +224,27 @@ impl<'a> Scan<'a> {
 
     /// For some codes; `values` has the shape `(m, ks)`.
     pub(crate) fn new(values: &'a [f32], m: usize) -> Result<Self> {
-        let ks = values.len() / m;
-        if ks <= NIBBLES {
-            // As short as they are, so that all rows of the table stay in the first cache.
-            return Ok(Self { table: values.into(), m, width: ks, planes: None });
-        }
-        Self::widened(values.into(), m)
+        let width = if values.len() / m <= NIBBLES { NIBBLES } else { BYTE };
+        Self::widened(values.into(), m, width)
     }
 
-    fn widened(values: Cow<'a, [f32]>, m: usize) -> Result<Self> {
+    /// Rows of the table that are shorter than `width` are filled up.
+    fn widened(values: Cow<'a, [f32]>, m: usize, width: usize) -> Result<Self> {
         let ks = values.len() / m;
-        if ks >= BYTE {
+        if ks >= width {
             return Ok(Self { table: values, m, width: ks, planes: None });
         }
-        let mut wide = filled(size(&[m, BYTE], "the table")?, 0.0, "the table")?;
-        for (wide, row) in wide.chunks_exact_mut(BYTE).zip(values.chunks_exact(ks)) {
+        let mut wide = filled(size(&[m, width], "the table")?, 0.0, "the table")?;
+        for (wide, row) in wide.chunks_exact_mut(width).zip(values.chunks_exact(ks)) {
             wide[..ks].copy_from_slice(row);
         }
-        Ok(Self { table: Cow::Owned(wide), m, width: BYTE, planes: None })
+        Ok(Self { table: Cow::Owned(wide), m, width, planes: None })
     }
 
-    /// The entries of each sub-space.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.table.chunks_exact(self.width)
+    /// The table, shape `(m, width)`.
+    pub(crate) fn rows<const WIDTH: usize>(&self) -> &[[f32; WIDTH]] {
+        debug_assert_eq!(self.width, WIDTH);
+        self.table.as_chunks().0
     }
 
     /// The distance of each code, shape `(n, m)`.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::memory::Memory;
 use crate::error::{Result, size};
-use crate::kernels::{COLUMNS, NIBBLES, PLANE, nibble, prefetch};
+use crate::kernels::{BYTE, COLUMNS, NIBBLES, PLANE, nibble, prefetch};
 use crate::table::Scan;
 
 /// Bands of codes of a nibble, at most.
@@ -80,39 +80,40 @@ impl<const BYTES: usize> Bands<BYTES> {
 
     /// The exact distances of the rows that are named, of whose blocks' bytes `code` makes codes.
     #[inline]
-    fn distances_of<const ROWS: usize>(
+    fn distances_of<const ROWS: usize, const WIDTH: usize>(
         &self,
         rows: &[u32],
-        scan: &Scan<'_>,
+        table: &[[f32; WIDTH]],
         distances: &mut [f32],
         code: impl Fn(&[u8; BYTES], usize) -> u8,
     ) {
         for (&row, distance) in rows.iter().zip(distances) {
             let (block, row) = (row as usize / ROWS, row as usize % ROWS);
-            let mut table = scan.rows();
-            *distance = 0.0;
+            let mut table = table.iter();
+            let mut sum = 0.0;
             for band in self.of_block(block) {
                 for (bytes, entries) in band.iter().zip(&mut table) {
-                    *distance += entries[usize::from(code(bytes, row))];
+                    sum += entries[usize::from(code(bytes, row))];
                 }
             }
+            *distance = sum;
         }
     }
 
     /// The exact distances of rows that follow each other, some of each block: `add` adds the entries
     /// of a block's bytes in one sub-space.
     #[inline]
-    fn distances<const ROWS: usize>(
+    fn distances<const ROWS: usize, const WIDTH: usize>(
         &self,
         rows: Range<usize>,
-        scan: &Scan<'_>,
+        table: &[[f32; WIDTH]],
         distances: &mut [f32],
-        add: impl Fn(&mut [f32; ROWS], &[u8; BYTES], &[f32]),
+        add: impl Fn(&mut [f32; ROWS], &[u8; BYTES], &[f32; WIDTH]),
     ) {
         let mut left = distances;
         for block in rows.start / ROWS..rows.end.div_ceil(ROWS) {
             let mut sums = [0.0; ROWS];
-            let mut table = scan.rows();
+            let mut table = table.iter();
             for band in self.of_block(block) {
                 for (bytes, entries) in band.iter().zip(&mut table) {
                     add(&mut sums, bytes, entries);
@@ -163,20 +164,19 @@ impl Plane {
 
     /// The exact distances of the rows that are named.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
-        self.distances_of::<{ 2 * PLANE }>(rows, scan, distances, nibble);
+        self.distances_of::<{ 2 * PLANE }, NIBBLES>(rows, scan.rows(), distances, nibble);
     }
 
     /// The exact distances of rows that follow each other.
     pub(crate) fn run(&self, scan: &Scan<'_>, rows: Range<usize>, distances: &mut [f32]) {
-        self.distances(rows, scan, distances, |sums: &mut [f32; 2 * PLANE], bytes, entries| {
-            let mut table = [0.0; NIBBLES];
-            table[..entries.len()].copy_from_slice(entries);
+        let add = |sums: &mut [f32; 2 * PLANE], bytes: &[u8; PLANE], entries: &[f32; NIBBLES]| {
             let (low, high) = sums.split_at_mut(PLANE);
             for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
-                *low += table[usize::from(byte & 15)];
-                *high += table[usize::from(byte >> 4)];
+                *low += entries[usize::from(byte & 15)];
+                *high += entries[usize::from(byte >> 4)];
             }
-        });
+        };
+        self.distances(rows, scan.rows(), distances, add);
     }
 }
 
@@ -200,15 +200,16 @@ impl Columns {
 
     /// The exact distances of the rows that are named.
     pub(crate) fn pick(&self, scan: &Scan<'_>, rows: &[u32], distances: &mut [f32]) {
-        self.distances_of::<COLUMNS>(rows, scan, distances, |column, row| column[row]);
+        self.distances_of::<COLUMNS, BYTE>(rows, scan.rows(), distances, |column, row| column[row]);
     }
 
     /// The exact distances of rows that follow each other.
     pub(crate) fn run(&self, scan: &Scan<'_>, rows: Range<usize>, distances: &mut [f32]) {
-        self.distances(rows, scan, distances, |sums: &mut [f32; COLUMNS], column, entries| {
+        let add = |sums: &mut [f32; COLUMNS], column: &[u8; COLUMNS], entries: &[f32; BYTE]| {
             for (sum, &code) in sums.iter_mut().zip(column) {
                 *sum += entries[usize::from(code)];
             }
-        });
+        };
+        self.distances(rows, scan.rows(), distances, add);
     }
 }
