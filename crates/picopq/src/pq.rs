@@ -367,7 +367,7 @@ impl<'a> Codebook<'a> {
 }
 
 /// Queries whose tables one task makes.
-const TABLE_QUERIES: usize = 16;
+const TABLE_QUERIES: usize = 32;
 
 /// Multiply-adds that one task of an encoding does, about a millisecond's worth.
 const CHUNK_WORK: usize = 1 << 25;

@@ -62,7 +62,8 @@ const MIN_INTERLEAVED: usize = if cfg!(test) { 3 } else { 18 };
 const MAX_INTERLEAVED_M: usize = 64;
 /// Rows that pay for making interleaved tables.
 const MIN_INTERLEAVED_ROWS: usize = 1 << 14;
-/// Look-ups of one query that pay for waking a thread.
+/// Look-ups of one query that take as long as what each part of the rows takes beside them: tables, the
+/// first limits, a thread that wakes.
 const PART_LOOKUPS: usize = 1 << 20;
 /// Look-ups of one query in a tile, through which the queries of a batch go in turn: its codes stay
 /// in the second cache.
@@ -505,20 +506,31 @@ impl Index {
         Ok(answers)
     }
 
-    /// Queries of a batch, and parts of the rows, to keep so many threads busy.
+    /// Queries of a batch, and parts of the rows, that keep so many threads busy for the shortest time.
     fn divide(&self, nq: usize, rows: usize, k: usize, workers: usize) -> Result<(usize, usize)> {
         let most = (BATCH_ANSWERS / k.min(rows).max(1)).clamp(1, BATCH);
-        // Interleaved tables take as long for a few queries as for all that fit; else every thread gets
-        // as many.
-        let full = if self.interleaves(most, rows) {
-            most
-        } else {
-            nq.div_ceil(nq.div_ceil(most).next_multiple_of(workers).max(1))
+        let lookups = size(&[rows, self.quantizer.codebook().m(), BATCH], "the look-ups")? / BATCH;
+        let interleaved = self.interleaves(most.min(nq), rows);
+        let way = |parts: usize| {
+            // Interleaved tables take as long for a few queries as for all that fit, and what is left
+            // over gets screens; else every thread gets as many.
+            let (batch, batches, turns) = if interleaved {
+                (most, ((nq + most / 2) / most).max(1), 1)
+            } else {
+                let batches = nq.div_ceil(most).next_multiple_of(workers.div_ceil(parts));
+                let batch = nq.div_ceil(batches.max(1)).max(1);
+                (batch, nq.div_ceil(batch), batch)
+            };
+            let rounds = (batches * parts).div_ceil(workers) * turns;
+            (rounds.saturating_mul(lookups / parts + PART_LOOKUPS), batch, parts)
         };
-        let batch = nq.div_ceil(workers).min(full).max(1);
-        let batches = nq.div_ceil(batch).max(1);
-        let lookups = size(&[rows, self.quantizer.codebook().m(), batch], "the look-ups")?;
-        Ok((batch, workers.div_ceil(batches).min(1 + lookups / PART_LOOKUPS)))
+        let paying = if interleaved {
+            rows / MIN_INTERLEAVED_ROWS
+        } else {
+            1 + lookups * most.min(nq) / PART_LOOKUPS
+        };
+        let ways = (1..=workers.min(paying)).map(way);
+        Ok(ways.min().map_or((1, 1), |(_, batch, parts)| (batch, parts)))
     }
 
     /// Whether interleaved tables serve so many queries and rows best.

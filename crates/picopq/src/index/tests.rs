@@ -238,23 +238,24 @@ fn segments_one_after_another_answer_as_the_plain_scan_does() {
     }
 }
 
-/// Rows are divided only where there are fewer queries than threads.
+/// Rows are divided where queries alone would leave a thread with nothing to do.
 #[test]
-fn every_thread_gets_as_many_queries() {
+fn every_thread_gets_as_much_to_do() {
     for (ks, divided) in [
         (
             16,
-            [(0, 2, (1, 2)), (1, 4, (1, 4)), (3, 2, (2, 1)), (100, 1, (25, 1)), (100, 2, (25, 1))],
+            [(0, 2, (1, 1)), (1, 4, (1, 4)), (3, 2, (3, 2)), (100, 1, (25, 1)), (100, 2, (25, 1))],
         ),
-        // A batch of interleaved tables is as full as the threads let it be.
+        // A batch of interleaved tables is full. Three of them, and the screens of what is left over,
+        // are not shared evenly by two threads.
         (
             20,
             [
                 (1, 2, (1, 2)),
-                (20, 2, (10, 1)),
-                (100, 1, (32, 1)),
-                (100, 2, (32, 1)),
-                (7, 4, (2, 1)),
+                (20, 2, (32, 2)),
+                (64, 2, (32, 1)),
+                (100, 2, (32, 2)),
+                (20, 1000, (32, 61)),
             ],
         ),
     ] {
