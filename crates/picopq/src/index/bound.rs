@@ -11,6 +11,7 @@
 //! exact scan: its error is at most m 2^-24 times the sum of the magnitudes added, of which each,
 //! for such a code, is at most |l(m)| + |T - b|.
 
+use crate::kernels::byte;
 /// What the limit stands for when the table is made.
 const FULL: f64 = 254.0;
 /// The table is made anew when the limit has fallen so far that the bytes get coarse.
@@ -22,11 +23,9 @@ const DOWN: f64 = 1.0 - 1.0 / (1 << 20) as f64;
 
 /// The bytes of one query's table (m, width), made for a limit and used while it falls.
 pub(crate) struct Bound {
-    keys: Vec<f32>,  // (m, width)
     least: Vec<f32>, // (m,)
     base: f64,
     magnitude: f64,
-    width: usize,
     /// What [`FULL`] stands for; 0 before the first table.
     room: f64,
 }
@@ -36,31 +35,38 @@ pub(crate) struct Bound {
 pub(crate) enum Aim {
     /// The table serves, with this bound.
     Keep(u8),
-    /// The table was made anew: write it with [`Bound::entries`]; the bound is this.
-    Renew(u8),
+    /// The table is to be made anew, see [`Bound::fit`].
+    Renew,
     /// Bytes do not help.
     Blind,
 }
 
 impl Bound {
-    pub(crate) fn new(keys: Vec<f32>, width: usize) -> Self {
+    /// `keys` has the shape `(m, width)`.
+    pub(crate) fn new(keys: &[f32], width: usize) -> Self {
         let rows = keys.chunks_exact(width);
         let least: Vec<f32> =
             rows.map(|row| row.iter().copied().fold(f32::INFINITY, f32::min)).collect();
         let base = least.iter().map(|&least| f64::from(least)).sum();
         let magnitude = least.iter().map(|&least| f64::from(least).abs()).sum();
-        Self { keys, least, base, magnitude, width, room: 0.0 }
+        Self { least, base, magnitude, room: 0.0 }
     }
 
-    /// Prepares for a limit.
-    pub(crate) fn aim(&mut self, limit: f32) -> Aim {
+    /// How the table that there is serves a limit.
+    pub(crate) fn aim(&self, limit: f32) -> Aim {
         let Some(room) = self.room_for(limit) else { return Aim::Blind };
         let bound = FULL * room / self.room;
-        if bound.is_finite() && bound <= FULL && (bound >= COARSE || self.room == ROOM.start) {
-            return Aim::Keep(rounded_up(bound));
+        if room <= self.room && (bound >= COARSE || self.room == ROOM.start) {
+            Aim::Keep(rounded_up(bound))
+        } else {
+            Aim::Renew
         }
-        self.room = room;
-        Aim::Renew(FULL as u8)
+    }
+
+    /// From here on the table is that of [`Bound::entries`], made for this limit; returns its bound.
+    pub(crate) fn fit(&mut self, limit: f32) -> u8 {
+        self.room = self.room_for(limit).unwrap_or(ROOM.end);
+        FULL as u8
     }
 
     /// The bound of a limit in the bytes of the table that there is. It is 255, which every sum passes,
@@ -78,13 +84,22 @@ impl Bound {
         ROOM.contains(&room).then_some(room)
     }
 
-    /// The bytes of the table (m, width), in order.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = u8> {
-        let scale = (FULL / self.room * DOWN) as f32;
-        self.keys.chunks_exact(self.width).zip(&self.least).flat_map(move |(row, &least)| {
-            // The cast rounds down, and saturates.
-            row.iter().map(move |&key| ((key - least) * scale) as u8)
-        })
+    /// The least key of each sub-space.
+    pub(crate) fn least(&self) -> &[f32] {
+        &self.least
+    }
+
+    /// What makes a key above the least a [`byte`].
+    pub(crate) fn scale(&self) -> f32 {
+        (FULL / self.room * DOWN) as f32
+    }
+
+    /// The bytes of the keys (m, width), in order.
+    pub(crate) fn entries(&self, keys: &[f32], width: usize) -> impl Iterator<Item = u8> {
+        let scale = self.scale();
+        keys.chunks_exact(width)
+            .zip(&self.least)
+            .flat_map(move |(row, &least)| row.iter().map(move |&key| byte(key, least, scale)))
     }
 }
 
@@ -109,7 +124,7 @@ mod tests {
                     let keys: Vec<f32> = (0..m * 16)
                         .map(|_| (scale * (offset + spread * random.normal())) as f32)
                         .collect();
-                    let mut bound = Bound::new(keys.clone(), 16);
+                    let mut bound = Bound::new(&keys, 16);
                     let mut sums: Vec<(f32, Vec<usize>)> = (0..200)
                         .map(|_| {
                             let code: Vec<usize> =
@@ -124,8 +139,9 @@ mod tests {
                         let limit = sums[at].0;
                         let most = match bound.aim(limit) {
                             Aim::Keep(most) => most,
-                            Aim::Renew(most) => {
-                                bytes = bound.entries().collect();
+                            Aim::Renew => {
+                                let most = bound.fit(limit);
+                                bytes = bound.entries(&keys, 16).collect();
                                 most
                             }
                             Aim::Blind => continue,
@@ -150,11 +166,11 @@ mod tests {
         for scale in [1e-20, 1.0, 1e20] {
             let key = |_| (scale * random.normal().abs()) as f32;
             let keys: Vec<f32> = (0..1 << 20).map(key).collect();
-            let mut bound = Bound::new(keys.clone(), keys.len());
-            assert_eq!(bound.aim((2.0 * scale) as f32), Aim::Renew(254));
+            let mut bound = Bound::new(&keys, keys.len());
+            assert_eq!(bound.fit((2.0 * scale) as f32), 254);
             let least = f64::from(bound.least[0]);
-            for (entry, key) in bound.entries().zip(keys) {
-                let exact = FULL / bound.room * (f64::from(key) - least);
+            for (entry, key) in bound.entries(&keys, keys.len()).zip(&keys) {
+                let exact = FULL / bound.room * (f64::from(*key) - least);
                 assert!(f64::from(entry) <= exact, "{entry} for {exact}");
             }
         }
@@ -171,23 +187,40 @@ mod tests {
         // At some of these limits the bytes are hardly above 1 before they are rounded.
         for at in 0..2000 {
             let limit = 254.1 - at as f32 / 1e4;
-            let mut bound = Bound::new([0.0, key].repeat(m as usize), 2);
-            assert_eq!(bound.aim(limit), Aim::Renew(254));
-            let bytes: u32 = bound.entries().map(u32::from).sum();
+            let keys = [0.0, key].repeat(m as usize);
+            let mut bound = Bound::new(&keys, 2);
+            assert_eq!(bound.fit(limit), 254);
+            let bytes: u32 = bound.entries(&keys, 2).map(u32::from).sum();
             assert!(bytes <= bound.of(sum).into(), "limit {limit}");
+        }
+    }
+
+    /// Making the bytes takes as long as adding up those of thousands of rows.
+    #[test]
+    fn a_limit_that_stays_keeps_the_table() {
+        let mut random = LegacyRandom::new(17);
+        for _ in 0..1000 {
+            let keys = [0.0; 6].map(|least: f32| least + random.uniform() as f32);
+            let limit = 6.0 * random.uniform() as f32;
+            let mut bound = Bound::new(&keys, 2);
+            assert_eq!(bound.aim(limit), Aim::Renew, "{keys:?} {limit}");
+            assert_eq!(bound.fit(limit), 254);
+            assert_eq!(bound.aim(limit), Aim::Keep(254), "{keys:?} {limit}");
         }
     }
 
     #[test]
     fn a_limit_that_halves_renews_the_table() {
-        let mut bound = Bound::new(vec![0.0, 10.0, 0.0, 10.0], 2);
+        let keys = [0.0, 10.0, 0.0, 10.0];
+        let mut bound = Bound::new(&keys, 2);
+        let bytes = |bound: &Bound| bound.entries(&keys, 2).collect::<Vec<_>>();
         assert_eq!(bound.aim(f32::INFINITY), Aim::Blind);
-        assert_eq!(bound.aim(16.0), Aim::Renew(254));
+        assert_eq!((bound.aim(16.0), bound.fit(16.0)), (Aim::Renew, 254));
         assert_eq!((bound.aim(16.0), bound.of(16.0)), (Aim::Keep(254), 254));
-        assert_eq!(bound.entries().collect::<Vec<_>>(), [0, 158, 0, 158]);
+        assert_eq!(bytes(&bound), [0, 158, 0, 158]);
         assert!(matches!(bound.aim(12.0), Aim::Keep(190 | 191)));
         assert!(matches!([bound.of(12.0), bound.of(7.0)], [190 | 191, 111 | 112]));
-        assert_eq!(bound.aim(7.0), Aim::Renew(254));
-        assert_eq!(bound.entries().collect::<Vec<_>>(), [0, 255, 0, 255]);
+        assert_eq!((bound.aim(7.0), bound.fit(7.0)), (Aim::Renew, 254));
+        assert_eq!(bytes(&bound), [0, 255, 0, 255]);
     }
 }

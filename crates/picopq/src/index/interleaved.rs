@@ -8,18 +8,26 @@ use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
 use crate::best::Collect;
-use crate::error::{Result, copied, filled, with_capacity};
-use crate::kernels::{BLOCK, BYTE, Entry, Kernels, LANES};
+use crate::error::{Result, filled, with_capacity};
+use crate::kernels::{BLOCK, BYTE, Entry, Kernels, LANES, Lanes};
 use crate::threads::Task;
 
 /// Rows between two looks at the limits.
 const CHUNK_ROWS: usize = 32 * BLOCK;
+/// Rows that are measured for a first limit.
+const FIRST_ROWS: usize = 8 * BLOCK;
+/// Keys of a query that are put beside the others' together: they come in one line of memory.
+const BESIDE: usize = 16;
+/// Masks that are looked at together: hardly a row is left for any query.
+const LOOK: usize = 8;
 
 /// The tables of up to 32 queries.
 pub(crate) struct Batch {
     queries: Vec<Bound>,
+    keys: Vec<Lanes>,           // (m, ks)
+    least: Vec<Lanes>,          // (m,)
     tables: Vec<[Entry; BYTE]>, // (m,)
-    bounds: Entry,
+    bounds: [u8; LANES],
     ks: usize,
 }
 
@@ -27,26 +35,53 @@ impl Batch {
     pub(crate) fn new<C: Collect>(seekers: &[Seeker<'_, C>], m: usize) -> Result<Self> {
         let ks = seekers.first().map_or(1, |seeker| seeker.keys().len() / m);
         let mut queries = with_capacity(seekers.len(), "the bounds")?;
-        for seeker in seekers {
-            queries.push(Bound::new(copied(seeker.keys(), "the bounds")?, ks));
-        }
+        queries.extend(seekers.iter().map(|seeker| Bound::new(seeker.keys(), ks)));
+        let what = "the interleaved tables";
         // A lane without a query passes nothing.
-        let tables = filled(m, [[u8::MAX; LANES]; BYTE], "the interleaved tables")?;
-        Ok(Self { queries, tables, bounds: [0; LANES], ks })
+        let mut keys = filled(m * ks, [f32::INFINITY; LANES], what)?;
+        for (block, keys) in keys.chunks_mut(BESIDE).enumerate() {
+            for (lane, seeker) in seekers.iter().enumerate() {
+                let mine = &seeker.keys()[block * BESIDE..];
+                keys.iter_mut().zip(mine).for_each(|(keys, &key)| keys[lane] = key);
+            }
+        }
+        let mut least = filled(m, [0.0; LANES], what)?;
+        for (at, least) in least.iter_mut().enumerate() {
+            for (least, query) in least.iter_mut().zip(&queries) {
+                *least = query.least()[at];
+            }
+        }
+        let tables = filled(m, [Entry([0; LANES]); BYTE], what)?;
+        Ok(Self { queries, keys, least, tables, bounds: [0; LANES], ks })
     }
 
-    /// Makes the tables fit the limits.
-    fn aim<C: Collect>(&mut self, seekers: &mut [Seeker<'_, C>]) {
-        for (lane, (seeker, bound)) in seekers.iter_mut().zip(&mut self.queries).enumerate() {
-            match bound.aim(seeker.limit()) {
-                Aim::Keep(most) => self.bounds[lane] = most,
-                Aim::Renew(most) => {
-                    self.bounds[lane] = most;
-                    let entries = self.tables.iter_mut().flat_map(|table| &mut table[..self.ks]);
-                    entries.zip(bound.entries()).for_each(|(entry, byte)| entry[lane] = byte);
-                }
+    /// Makes the tables fit the limits: those of all queries where one has to, which takes as long.
+    fn aim<C: Collect>(&mut self, seekers: &mut [Seeker<'_, C>], kernels: Kernels) {
+        let mut aims = [(f32::INFINITY, Aim::Blind); LANES];
+        for ((limit, aim), (seeker, query)) in
+            aims.iter_mut().zip(seekers.iter_mut().zip(&self.queries))
+        {
+            *limit = seeker.limit();
+            *aim = query.aim(*limit);
+        }
+        let renew = aims.iter().any(|&(_, aim)| aim == Aim::Renew);
+        let mut scales = [1.0; LANES];
+        for (lane, query) in self.queries.iter_mut().enumerate() {
+            self.bounds[lane] = match aims[lane] {
                 // Everything passes.
-                Aim::Blind => self.bounds[lane] = u8::MAX,
+                (_, Aim::Blind) => u8::MAX,
+                (_, Aim::Keep(most)) if !renew => most,
+                (limit, _) => {
+                    let most = query.fit(limit);
+                    scales[lane] = query.scale();
+                    most
+                }
+            };
+        }
+        if renew {
+            let keys = self.keys.chunks_exact(self.ks).zip(&self.least);
+            for (table, (keys, least)) in self.tables.iter_mut().zip(keys) {
+                kernels.entries(keys, least, &scales, &mut table[..self.ks]);
             }
         }
     }
@@ -60,42 +95,47 @@ impl Batch {
         task: &Task,
     ) -> Result<()> {
         let mut masks = [0; CHUNK_ROWS];
-        for blocks in view.chunks() {
-            let chunk = view.rows(blocks);
-            for first in chunk.clone().step_by(CHUNK_ROWS) {
-                task.check()?;
-                let rows = first..chunk.end.min(first + CHUNK_ROWS);
-                let mut begun = true;
-                for seeker in &mut *seekers {
-                    if seeker.limit() == f32::INFINITY {
-                        begun = false;
-                    }
-                }
-                if !begun {
-                    for seeker in &mut *seekers {
-                        seeker.run(view, rows.clone())?;
-                    }
-                    continue;
-                }
-                self.aim(seekers);
-                let Some(codes) = view.segment.bytes(rows.clone()) else {
-                    unreachable!("batches are made for codes of a byte");
-                };
-                let masks = &mut masks[..rows.len()];
-                kernels.screen_batch(codes, &self.tables, &self.bounds, masks);
-                for (row, mask) in rows.zip(masks) {
-                    if *mask == 0 || !view.passes(row) {
-                        continue;
-                    }
-                    let mut left = *mask;
-                    while left != 0 {
-                        let lane = left.trailing_zeros() as usize;
-                        seekers[lane].pick(view, &[row as u32])?;
-                        left &= left - 1;
-                    }
+        let mut left = view.rows(view.blocks.clone());
+        while !left.is_empty() {
+            task.check()?;
+            let blind = seekers.iter_mut().any(|seeker| seeker.limit() == f32::INFINITY);
+            let length = if blind { FIRST_ROWS } else { CHUNK_ROWS };
+            let rows = left.start..left.end.min(left.start + length);
+            left.start = rows.end;
+            if blind {
+                seekers.iter_mut().try_for_each(|seeker| seeker.run(view, rows.clone()))?;
+                continue;
+            }
+            self.aim(seekers, kernels);
+            let Some(codes) = view.segment.bytes(rows.clone()) else {
+                unreachable!("batches are made for codes of a byte");
+            };
+            let masks = &mut masks[..rows.len()];
+            kernels.screen_batch(codes, &self.tables, &self.bounds, masks);
+            for (first, masks) in rows.step_by(LOOK).zip(masks.chunks(LOOK)) {
+                if masks.iter().any(|&mask| mask != 0) {
+                    measure(seekers, view, first, masks)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Measures the rows that are left, each for the queries whose sums do not exclude it.
+fn measure<C: Collect>(
+    seekers: &mut [Seeker<'_, C>],
+    view: &View<'_>,
+    first: usize,
+    masks: &[u32],
+) -> Result<()> {
+    for (row, &mask) in (first..).zip(masks) {
+        let mut left = if view.passes(row) { mask } else { 0 };
+        while left != 0 {
+            let lane = left.trailing_zeros() as usize;
+            seekers[lane].pick(view, &[row as u32])?;
+            left &= left - 1;
+        }
+    }
+    Ok(())
 }

@@ -43,6 +43,8 @@ pub(crate) type Counts = [usize; 1 << u8::BITS];
 
 /// The screen of one query.
 pub(crate) struct Screen {
+    keys: Vec<f32>, // (m, width)
+    width: usize,
     bound: Bound,
     table: Table,
     chunk: Chunk,
@@ -97,7 +99,9 @@ impl Screen {
     /// `keys` has the shape `(m, width)`, a band `band` sub-spaces.
     pub(crate) fn new(keys: Vec<f32>, width: usize, band: usize) -> Result<Self> {
         Ok(Self {
-            bound: Bound::new(keys, width),
+            bound: Bound::new(&keys, width),
+            keys,
+            width,
             table: Table { entries: Vec::new(), band: band * width, order: Vec::new() },
             chunk: Chunk {
                 blocks: [0; CHUNK],
@@ -114,8 +118,9 @@ impl Screen {
         match self.bound.aim(limit) {
             Aim::Blind => None,
             Aim::Keep(bound) => Some(bound),
-            Aim::Renew(bound) => {
-                self.table.renew(self.bound.entries());
+            Aim::Renew => {
+                let bound = self.bound.fit(limit);
+                self.table.renew(self.bound.entries(&self.keys, self.width));
                 Some(bound)
             }
         }

@@ -34,8 +34,8 @@ mod scan_vbmi;
 
 pub(crate) use look_up::Planes;
 pub(crate) use scan::{
-    BLOCK, BYTE, Band, COLUMNS, COLUMNS_MASKS, Entry, LANES, LISTED, NIBBLES, PLANE, PLANE_MASKS,
-    Sieve, Step, Sums, nibble, prefetch,
+    BLOCK, BYTE, Band, COLUMNS, COLUMNS_MASKS, Entry, LANES, LISTED, Lanes, NIBBLES, PLANE,
+    PLANE_MASKS, Sieve, Step, Sums, byte, nibble, prefetch,
 };
 
 use std::ops::Range;

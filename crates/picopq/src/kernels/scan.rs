@@ -78,8 +78,12 @@ impl<'a> Band<'a> {
     }
 }
 
-/// The entries of one codeword for every query of a batch.
-pub(crate) type Entry = [u8; LANES];
+/// The entries of one codeword for every query of a batch. None lies across two lines of the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(align(32))]
+pub(crate) struct Entry(pub(crate) [u8; LANES]);
+/// A number for every query of a batch.
+pub(crate) type Lanes = [f32; LANES];
 
 impl Kernels {
     /// Adds the bands' entries to the sums of blocks; moves those blocks that are left to the front,
@@ -153,7 +157,7 @@ impl Kernels {
         self,
         codes: &[u8],
         tables: &[[Entry; BYTE]],
-        bounds: &Entry,
+        bounds: &[u8; LANES],
         masks: &mut [u32],
     ) {
         assert_eq!(codes.len(), masks.len() * tables.len());
@@ -163,6 +167,26 @@ impl Kernels {
             // Bound by the loads of the entries: wider registers would not help.
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::screen_batch(self, codes, tables, bounds, masks);
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// Writes the entries of codewords: lane q has the [`byte`] of query q. No key is below the least.
+    pub(crate) fn entries(
+        self,
+        keys: &[Lanes],
+        least: &Lanes,
+        scale: &Lanes,
+        entries: &mut [Entry],
+    ) {
+        assert_eq!(keys.len(), entries.len());
+        match self.0 {
+            InstructionSet::Scalar => scalar::entries(keys, least, scale, entries),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
+                super::scan_avx2::entries(self, keys, least, scale, entries);
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -223,16 +247,21 @@ impl Masks {
     }
 }
 
+/// The byte that stands for a codeword's key: `(key - least) * scale`, rounded down, at most 255.
+#[inline]
+pub(crate) fn byte(key: f32, least: f32, scale: f32) -> u8 {
+    ((key - least) * scale) as u8
+}
+
 /// The nibble of `row` (of the block) in the bytes of a sub-space.
 pub(crate) fn nibble(bytes: &[u8; PLANE], row: usize) -> u8 {
-    let byte = bytes[row % PLANE];
-    if row < PLANE { byte & 15 } else { byte >> 4 }
+    bytes[row % PLANE] >> (row / PLANE * 4) & 15
 }
 
 mod scalar {
     use std::ops::RangeInclusive;
 
-    use super::{BYTE, COLUMNS, Entry, LANES, PLANE, Sieve, Step, Sums, nibble};
+    use super::{BYTE, COLUMNS, Entry, LANES, Lanes, PLANE, Sieve, Step, Sums, byte, nibble};
 
     pub(super) fn add_up(step: Step<'_>, blocks: &mut [u32], sums: &mut [Sums]) -> usize {
         let mut left = 0;
@@ -283,16 +312,24 @@ mod scalar {
         rows.iter_mut().zip(found).map(|(place, row)| *place = row).count()
     }
 
+    pub(super) fn entries(keys: &[Lanes], least: &Lanes, scale: &Lanes, entries: &mut [Entry]) {
+        for (keys, entry) in keys.iter().zip(entries) {
+            for lane in 0..LANES {
+                entry.0[lane] = byte(keys[lane], least[lane], scale[lane]);
+            }
+        }
+    }
+
     pub(super) fn screen_batch(
         codes: &[u8],
         tables: &[[Entry; BYTE]],
-        bounds: &Entry,
+        bounds: &[u8; LANES],
         masks: &mut [u32],
     ) {
         for (codes, mask) in codes.chunks_exact(tables.len()).zip(masks) {
             let mut sums = [0_u8; LANES];
             for (table, &code) in tables.iter().zip(codes) {
-                for (sum, &entry) in sums.iter_mut().zip(&table[usize::from(code)]) {
+                for (sum, &entry) in sums.iter_mut().zip(&table[usize::from(code)].0) {
                     *sum = sum.saturating_add(entry);
                 }
             }
@@ -419,7 +456,8 @@ mod tests {
             let codes = bytes(&mut random, rows * m, 255);
             let bounds = std::array::from_fn(|_| random.up_to(255) as u8);
             for most in [0, 510 / m as u64, 255] {
-                let mut entry = || std::array::from_fn(|_| random.up_to(most.min(255)) as u8);
+                let mut entry =
+                    || Entry(std::array::from_fn(|_| random.up_to(most.min(255)) as u8));
                 let tables: Vec<[Entry; BYTE]> =
                     (0..m).map(|_| std::array::from_fn(|_| entry())).collect();
                 let mut wanted = vec![0; rows];
@@ -429,6 +467,29 @@ mod tests {
                     kernels.screen_batch(&codes, &tables, &bounds, &mut masks);
                     assert_eq!(masks, wanted, "{kernels:?} m {m} rows {rows}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_entries_of_the_scalar_batch() {
+        let mut random = LegacyRandom::new(7);
+        for count in [0, 1, 17, 256] {
+            // Products on either side of 255, whole ones, and those of infinite keys.
+            let mut lanes = |values: [f32; 4]| -> Lanes {
+                std::array::from_fn(|_| values[random.up_to(3) as usize])
+            };
+            let least = lanes([0.0, 1.0, -3.5, -1e30]);
+            let scale = lanes([0.0, 1.0, 63.75, 1e-28]);
+            let keys: Vec<Lanes> = (0..count).map(|_| lanes([1.0, 4.999_999, 5.0, 1e30])).collect();
+            let keys = [keys, vec![least; 1], vec![[f32::INFINITY; LANES]; 1]].concat();
+            let scale = scale.map(|scale| scale.max(1e-30));
+            let mut wanted = vec![Entry([7; LANES]); keys.len()];
+            scalar::entries(&keys, &least, &scale, &mut wanted);
+            for kernels in Kernels::available() {
+                let mut entries = vec![Entry([9; LANES]); keys.len()];
+                kernels.entries(&keys, &least, &scale, &mut entries);
+                assert_eq!(entries, wanted, "{kernels:?} count {count}");
             }
         }
     }

@@ -8,6 +8,7 @@
 //! list: compare the 4 x 32 sums of a block, then take the rows out of masks that are not empty
 //! screen_batch: for each sub-space: sums += table[code]         32 queries x 1 row
 //!   compare 32 sums with 32 bounds
+//! entries: (key - least) * scale, at most 255, to bytes         32 queries
 //! ```
 //! Bounds: add_up, one shuffle, one addition and one and a half of a mask for 32 look-ups; a first step
 //! reads bands in the order of memory. screen_batch, one load of an entry and one of a code for 32 look-ups.
@@ -18,7 +19,7 @@ use std::ops::RangeInclusive;
 
 use super::Kernels;
 use super::scan::{
-    BLOCK, BYTE, Band, Entry, MASKS, Masks, NIBBLES, PLANE, PLANE_MASKS, Step, Sums,
+    BLOCK, BYTE, Band, Entry, LANES, Lanes, MASKS, Masks, NIBBLES, PLANE, PLANE_MASKS, Step, Sums,
 };
 
 /// How far ahead of the blocks in work codes are fetched: as much as comes while one waits.
@@ -193,7 +194,7 @@ pub(super) fn screen_batch(
     _proof: Kernels,
     codes: &[u8],
     tables: &[[Entry; BYTE]],
-    bounds: &Entry,
+    bounds: &[u8; LANES],
     masks: &mut [u32],
 ) {
     // SAFETY: as in `add_up`.
@@ -204,7 +205,7 @@ pub(super) fn screen_batch(
 const ROWS: usize = 4;
 
 #[target_feature(enable = "avx2")]
-fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &mut [u32]) {
+fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &[u8; LANES], masks: &mut [u32]) {
     let m = tables.len();
     let bounds = load(bounds);
     let (passes, left) = masks.as_chunks_mut::<ROWS>();
@@ -216,7 +217,7 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &m
         let mut sums = [_mm256_setzero_si256(); ROWS];
         for ((((table, a), b), c), d) in tables.iter().zip(a).zip(b).zip(c).zip(d) {
             for (sum, &code) in sums.iter_mut().zip([a, b, c, d]) {
-                *sum = _mm256_adds_epu8(*sum, load(&table[usize::from(code)]));
+                *sum = _mm256_adds_epu8(*sum, load(&table[usize::from(code)].0));
             }
         }
         for (mask, sums) in masks.iter_mut().zip(sums) {
@@ -226,10 +227,50 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &Entry, masks: &m
     for (codes, mask) in codes_left.chunks_exact(m).zip(left) {
         let mut sums = _mm256_setzero_si256();
         for (table, &code) in tables.iter().zip(codes) {
-            sums = _mm256_adds_epu8(sums, load(&table[usize::from(code)]));
+            sums = _mm256_adds_epu8(sums, load(&table[usize::from(code)].0));
         }
         *mask = passing(sums, bounds);
     }
+}
+
+pub(super) fn entries(
+    _proof: Kernels,
+    keys: &[Lanes],
+    least: &Lanes,
+    scale: &Lanes,
+    entries: &mut [Entry],
+) {
+    // SAFETY: as in `add_up`.
+    unsafe { entries_of(keys, least, scale, entries) }
+}
+
+/// Numbers of a register.
+const FLOATS: usize = 8;
+
+#[target_feature(enable = "avx2")]
+fn entries_of(keys: &[Lanes], least: &Lanes, scale: &Lanes, entries: &mut [Entry]) {
+    let most = _mm256_set1_ps(255.0);
+    let [least, scale] = [registers(least), registers(scale)];
+    // Packing takes four numbers of each register in turn.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (keys, entry) in keys.iter().zip(entries) {
+        let mut numbers = [_mm256_setzero_si256(); LANES / FLOATS];
+        for (at, (number, keys)) in numbers.iter_mut().zip(registers(keys)).enumerate() {
+            let product = _mm256_mul_ps(_mm256_sub_ps(keys, least[at]), scale[at]);
+            *number = _mm256_cvttps_epi32(_mm256_min_ps(product, most));
+        }
+        let [a, b, c, d] = numbers;
+        let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        store(&mut entry.0, _mm256_permutevar8x32_epi32(bytes, order));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn registers(lanes: &Lanes) -> [__m256; LANES / FLOATS] {
+    let (parts, _) = lanes.as_chunks::<FLOATS>();
+    // SAFETY: eight numbers are readable, because that is the length of each part.
+    std::array::from_fn(|at| unsafe { _mm256_loadu_ps(parts[at].as_ptr()) })
 }
 
 #[inline]
