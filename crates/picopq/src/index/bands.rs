@@ -29,13 +29,14 @@ pub(crate) type Plane = Bands<PLANE>;
 pub(crate) type Columns = Bands<COLUMNS>;
 
 impl<const BYTES: usize> Bands<BYTES> {
-    /// Blocks of `ROWS` codes, of which `write` gets one sub-space after the other; the last block
-    /// is filled up with zeros.
+    /// Blocks of `ROWS` codes, of which `write` gets what stands for those of one sub-space after the
+    /// other; the last block is filled up with zeros.
     fn transposed<const ROWS: usize>(
         codes: &[u8],
         m: usize,
         width: usize,
-        write: impl Fn(usize, &[u8; ROWS], &mut [u8; BYTES]),
+        stands: impl Fn(usize, u8) -> u8,
+        write: impl Fn(&[u8; ROWS], &mut [u8; BYTES]),
         what: &'static str,
     ) -> Result<Self> {
         let blocks = (codes.len() / m).div_ceil(ROWS);
@@ -48,9 +49,9 @@ impl<const BYTES: usize> Bands<BYTES> {
                 for (sub_space, out) in (first..m).zip(&mut out[place]) {
                     let mut column = [0; ROWS];
                     for (row, codes) in column.iter_mut().zip(codes.chunks_exact(m)) {
-                        *row = codes[sub_space];
+                        *row = stands(sub_space, codes[sub_space]);
                     }
-                    write(sub_space, &column, out);
+                    write(&column, out);
                 }
             }
         }
@@ -141,13 +142,13 @@ impl Plane {
         width: usize,
         nibble: impl Fn(usize, u8) -> u8,
     ) -> Result<Self> {
-        let write = |sub_space: usize, column: &[u8; 2 * PLANE], bytes: &mut [u8; PLANE]| {
+        let write = |column: &[u8; 2 * PLANE], bytes: &mut [u8; PLANE]| {
             let (low, high) = column.split_at(PLANE);
             for ((byte, &low), &high) in bytes.iter_mut().zip(low).zip(high) {
-                *byte = nibble(sub_space, low) | nibble(sub_space, high) << 4;
+                *byte = low | high << 4;
             }
         };
-        Self::transposed(codes, m, width, write, "the plane of nibbles")
+        Self::transposed(codes, m, width, nibble, write, "the plane of nibbles")
     }
 
     /// Has the processor fetch a block, which will be read soon.
@@ -183,8 +184,8 @@ impl Plane {
 impl Columns {
     /// Codes (n, m), in one band.
     pub(crate) fn new(codes: &[u8], m: usize) -> Result<Self> {
-        let write = |_, column: &[u8; COLUMNS], bytes: &mut [u8; COLUMNS]| *bytes = *column;
-        Self::transposed(codes, m, m, write, "the columns of codes")
+        let write = |column: &[u8; COLUMNS], bytes: &mut [u8; COLUMNS]| *bytes = *column;
+        Self::transposed(codes, m, m, |_, code| code, write, "the columns of codes")
     }
 
     /// The bytes of some blocks, shape `(blocks, m, 256)`.
