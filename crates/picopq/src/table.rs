@@ -289,6 +289,7 @@ impl<'a> Scan<'a> {
     /// The distances of some rows of the codes, shape `(n, m)`.
     pub(crate) fn pick<T: Code>(&self, codes: &[T], rows: &[u32], distances: &mut [f32]) {
         let row = |row: u32| &codes[row as usize * self.m..][..self.m];
+        rows.iter().take(PREFETCH).for_each(|&first| prefetch(row(first)));
         for (at, distance) in distances.iter_mut().enumerate().take(rows.len()) {
             if let Some(&ahead) = rows.get(at + PREFETCH) {
                 prefetch(row(ahead));

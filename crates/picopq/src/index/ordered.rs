@@ -1,14 +1,16 @@
 //! Codes of a byte by groups of codewords, which bound a distance loosely: many rows pass any limit,
-//! and the more the higher it is. So the rows of the least sums are measured first, which brings the
-//! limit near to where it ends; then the others, by their sums, which were kept.
+//! and the more the higher it is. So of the first rows those of the least sums are measured before the
+//! others, which brings the limit near to where it ends; then the others, by their sums, which were
+//! kept. Rows that come later are screened as they come.
 //!
 //! ```text
 //! distances of some rows                          about what limit to make bytes for
-//! for each span of rows:
+//! for each span of the first rows:
 //!     sums of some rows                           how low the least are
 //!     a sum of bytes for each row                 (kernels)
 //!     the rows of the least sums                  exact distances, a lower limit
 //!     the other rows, where it does not exclude them
+//! the rows behind them                            (screen)
 //! ```
 
 use super::View;
@@ -26,6 +28,9 @@ const ROWS_EACH: usize = 1 << 8;
 const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Views of a span, whose sums take at most a megabyte.
 const SPAN: usize = if cfg!(test) { 1 } else { (1 << 20) / SEGMENT_ROWS };
+/// Rows that are taken so for each answer and sub-space: the more of both, the more a limit that is a
+/// little too high costs.
+const LEAD: usize = if cfg!(test) { 2 } else { 1 << 9 };
 /// Rows that tell how distances are distributed.
 const SAMPLE: usize = 512;
 /// How many of those the bytes are made for, at least: fewer, and chance decides.
@@ -55,7 +60,14 @@ pub(crate) fn scan<C: Collect>(
     task: &Task,
 ) -> Result<()> {
     let likely = likely(seeker, views, k)?;
-    for views in views.chunks(SPAN) {
+    let mut lead = k.saturating_mul(screen.sub_spaces()).saturating_mul(LEAD);
+    let first = views.iter().take_while(|view| {
+        let leads = lead > 0;
+        lead = lead.saturating_sub(view.rows(view.blocks.clone()).len());
+        leads
+    });
+    let (first, others) = views.split_at(first.count());
+    for views in first.chunks(SPAN) {
         let bound = screen.aim(likely.min(seeker.limit()));
         let sample = bound.map(|bound| (bound, screen.sample(views, COUNTED, kernels)));
         let Some((_, counts)) = sample.filter(|(bound, counts)| {
@@ -84,6 +96,9 @@ pub(crate) fn scan<C: Collect>(
             screen.pick(seeker, view, mine, first + 1, kernels, task)?;
             rest = others;
         }
+    }
+    for view in others {
+        screen::scan(seeker, screen, view, kernels, task)?;
     }
     Ok(())
 }

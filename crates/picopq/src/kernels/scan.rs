@@ -207,30 +207,31 @@ pub(crate) fn prefetch<T>(values: &[T]) {
 
 /// Those masks of 64 rows that are not empty, and the first row of each. Taking them out before their
 /// rows, and writing some rows, whether they are there or not, spares branches that nobody foresees.
+/// How many there are the caller knows: beside the arrays it would not stay in a register.
 pub(super) struct Masks {
     masks: [u64; MASKS],
     firsts: [u32; MASKS],
-    len: usize,
 }
 
 impl Masks {
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self { masks: [0; MASKS], firsts: [0; MASKS], len: 0 }
+        Self { masks: [0; MASKS], firsts: [0; MASKS] }
     }
 
-    /// At most [`MASKS`] of them are taken before a list.
+    /// Takes a mask, unless it is empty, behind `taken` others, less than [`MASKS`]; returns how many
+    /// there are.
     #[inline(always)]
-    pub(super) fn take(&mut self, mask: u64, first: u32) {
-        self.masks[self.len] = mask;
-        self.firsts[self.len] = first;
-        self.len += usize::from(mask != 0);
+    pub(super) fn take(&mut self, taken: usize, mask: u64, first: u32) -> usize {
+        self.masks[taken] = mask;
+        self.firsts[taken] = first;
+        taken + usize::from(mask != 0)
     }
 
-    /// Writes the rows behind the first `len`, and empties the masks; returns how many rows there are.
+    /// Writes the rows of the masks taken behind the first `len`; returns how many rows there are.
     #[inline(always)]
-    pub(super) fn list(&mut self, rows: &mut [u32], mut len: usize) -> usize {
-        for (&mask, &first) in self.masks[..self.len].iter().zip(&self.firsts) {
+    pub(super) fn list(&self, taken: usize, rows: &mut [u32], mut len: usize) -> usize {
+        for (&mask, &first) in self.masks[..taken].iter().zip(&self.firsts) {
             let mut mask = mask;
             let mut at = len;
             len += mask.count_ones() as usize;
@@ -242,7 +243,6 @@ impl Masks {
                 at += LISTED;
             }
         }
-        self.len = 0;
         len
     }
 }

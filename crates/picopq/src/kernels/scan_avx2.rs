@@ -104,15 +104,16 @@ fn list_blocks(
     let mut masks = Masks::new();
     let mut len = 0;
     for blocks in blocks.chunks(MASKS / 2) {
+        let mut taken = 0;
         for &block in blocks {
             let [a, b, c, d] = sums[(block - first) as usize]
                 .each_ref()
                 .map(|sums| u64::from(passing(_mm256_sub_epi8(load(sums), least), length)));
             let row = block * (2 * PLANE) as u32;
-            masks.take(a | b << BLOCK, row);
-            masks.take(c | d << BLOCK, row + PLANE as u32);
+            taken = masks.take(taken, a | b << BLOCK, row);
+            taken = masks.take(taken, c | d << BLOCK, row + PLANE as u32);
         }
-        len = masks.list(rows, len);
+        len = masks.list(taken, rows, len);
     }
     len
 }

@@ -55,10 +55,11 @@ fn screen_bytes(columns: &[u8], sieve: Sieve<'_>, rows: &mut [u32]) -> usize {
                 *sums = _mm512_adds_epu8(*sums, entries);
             }
         }
+        let mut taken = 0;
         for (row, sums) in (row..).step_by(BYTES).zip(sums) {
-            masks.take(_mm512_cmple_epu8_mask(sums, bound), row);
+            taken = masks.take(taken, _mm512_cmple_epu8_mask(sums, bound), row);
         }
-        len = masks.list(rows, len);
+        len = masks.list(taken, rows, len);
     }
     len
 }
