@@ -143,6 +143,10 @@ impl Screen {
             Screened::Plane(plane) => {
                 let (bands, count) = self.table.bands(plane);
                 let blocks = parts(blocks, PLANE_MASKS);
+                if let [band] = bands[..count] {
+                    let blocks = blocks.start as u32..blocks.end as u32;
+                    return kernels.screen_plane(band, blocks, bound, &mut self.chunk.rows);
+                }
                 let (bands, sums) = (&bands[..count], &mut self.sums[..]);
                 let left = self.chunk.add_up(bands, &blocks, sums, bound, kernels);
                 self.chunk.list(left, (blocks.start, sums), 0..=bound, kernels)

@@ -10,7 +10,7 @@
 //! Sums saturate at 255, so that their order does not matter: every instruction set finds the same
 //! rows.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::{InstructionSet, Kernels};
 
@@ -118,6 +118,31 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 | InstructionSet::Avx512 | InstructionSet::Avx512Vbmi => {
                 super::scan_avx2::list(self, blocks, (first, sums), range, rows)
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("Kernels::of made no such value"),
+        }
+    }
+
+    /// As [`Kernels::add_up`] of one band and [`Kernels::list`], for blocks that follow each other and
+    /// sums that are at most `bound`; the sums stay in registers.
+    pub(crate) fn screen_plane(
+        self,
+        band: Band<'_>,
+        blocks: Range<u32>,
+        bound: u8,
+        rows: &mut [u32],
+    ) -> usize {
+        assert!(rows.len() >= blocks.len() * 2 * PLANE + LISTED);
+        match self.0 {
+            InstructionSet::Scalar => scalar::screen_plane(band, blocks, bound, rows),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                super::scan_avx2::screen_plane(self, band, blocks, bound, rows)
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vbmi => {
+                super::scan_vbmi::screen_plane(self, band, blocks, bound, rows)
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("Kernels::of made no such value"),
@@ -259,9 +284,9 @@ pub(crate) fn nibble(bytes: &[u8; PLANE], row: usize) -> u8 {
 }
 
 mod scalar {
-    use std::ops::RangeInclusive;
+    use std::ops::{Range, RangeInclusive};
 
-    use super::{BYTE, COLUMNS, Entry, LANES, Lanes, PLANE, Sieve, Step, Sums, byte, nibble};
+    use super::{BYTE, Band, COLUMNS, Entry, LANES, Lanes, PLANE, Sieve, Step, Sums, byte, nibble};
 
     pub(super) fn add_up(step: Step<'_>, blocks: &mut [u32], sums: &mut [Sums]) -> usize {
         let mut left = 0;
@@ -297,6 +322,22 @@ mod scalar {
         });
         let found = sums.filter(|(_, sum)| range.contains(sum)).map(|(row, _)| row);
         rows.iter_mut().zip(found).map(|(place, row)| *place = row).count()
+    }
+
+    pub(super) fn screen_plane(
+        band: Band<'_>,
+        blocks: Range<u32>,
+        bound: u8,
+        rows: &mut [u32],
+    ) -> usize {
+        let mut len = 0;
+        for block in blocks {
+            let (mut blocks, mut sums) = ([block], [Sums::default()]);
+            let step = Step { bands: &[band], begins: true, first: block, bound, next: None };
+            let left = add_up(step, &mut blocks, &mut sums);
+            len += list(&blocks[..left], (block, &sums), 0..=bound, &mut rows[len..]);
+        }
+        len
     }
 
     pub(super) fn screen_columns(columns: &[u8], sieve: Sieve<'_>, rows: &mut [u32]) -> usize {
@@ -441,6 +482,31 @@ mod tests {
                         for kernels in Kernels::available() {
                             let mine = kernels.list(&blocks, sums, range.clone(), &mut rows);
                             let what = format!("{kernels:?} count {count} step {step} {range:?}");
+                            assert_eq!(rows[..mine], wanted[..len], "{what}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_screens_a_plane_as_the_scalar_set_does() {
+        let mut random = LegacyRandom::new(8);
+        for (m, count) in SHAPES.into_iter().chain([(3, 40), (8, 64)]) {
+            let plane = bytes(&mut random, count * m * PLANE, 255);
+            for most in [0, 510 / m as u64, 255] {
+                let entries = bytes(&mut random, m * NIBBLES, most.min(255));
+                let (bytes, entries) = (plane.as_chunks().0, entries.as_chunks().0);
+                for bound in [0, 90, 127, 254, 255] {
+                    for blocks in [0..count as u32, 1..count as u32, 0..count as u32 / 2] {
+                        let room = blocks.len() * 2 * PLANE + LISTED;
+                        let (mut rows, mut wanted) = (vec![0; room], vec![0; room]);
+                        let band = Band { bytes, entries };
+                        let len = scalar::screen_plane(band, blocks.clone(), bound, &mut wanted);
+                        for kernels in Kernels::available() {
+                            let mine = kernels.screen_plane(band, blocks.clone(), bound, &mut rows);
+                            let what = format!("{kernels:?} m {m} {blocks:?} bound {bound}");
                             assert_eq!(rows[..mine], wanted[..len], "{what}");
                         }
                     }

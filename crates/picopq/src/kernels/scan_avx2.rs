@@ -15,7 +15,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::Kernels;
 use super::scan::{
@@ -106,16 +106,50 @@ fn list_blocks(
     for blocks in blocks.chunks(MASKS / 2) {
         let mut taken = 0;
         for &block in blocks {
-            let [a, b, c, d] = sums[(block - first) as usize]
-                .each_ref()
-                .map(|sums| u64::from(passing(_mm256_sub_epi8(load(sums), least), length)));
-            let row = block * (2 * PLANE) as u32;
-            taken = masks.take(taken, a | b << BLOCK, row);
-            taken = masks.take(taken, c | d << BLOCK, row + PLANE as u32);
+            let sums = sums[(block - first) as usize].each_ref();
+            let found = sums.map(|sums| passing(_mm256_sub_epi8(load(sums), least), length));
+            taken = take(&mut masks, taken, found, block);
         }
         len = masks.list(taken, rows, len);
     }
     len
+}
+
+/// Takes the masks of a block, 32 rows each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn take(masks: &mut Masks, taken: usize, found: [u32; PLANE_MASKS], block: u32) -> usize {
+    let [a, b, c, d] = found.map(u64::from);
+    let row = block * (2 * PLANE) as u32;
+    let taken = masks.take(taken, a | b << BLOCK, row);
+    masks.take(taken, c | d << BLOCK, row + PLANE as u32)
+}
+
+pub(super) fn screen_plane(
+    _proof: Kernels,
+    band: Band<'_>,
+    blocks: Range<u32>,
+    bound: u8,
+    rows: &mut [u32],
+) -> usize {
+    // SAFETY: as in `list`.
+    unsafe { screen_blocks(band, blocks, bound, rows) }
+}
+
+#[target_feature(enable = "avx2,bmi1,popcnt")]
+fn screen_blocks(band: Band<'_>, blocks: Range<u32>, bound: u8, rows: &mut [u32]) -> usize {
+    let bound = broadcast(bound);
+    let mut masks = Masks::new();
+    let (mut taken, mut len) = (0, 0);
+    for block in blocks {
+        let sums = sums_of_block::<true>(&[band], block, &Sums::default());
+        taken = take(&mut masks, taken, sums.map(|sums| passing(sums, bound)), block);
+        if taken > MASKS - 2 {
+            len = masks.list(taken, rows, len);
+            taken = 0;
+        }
+    }
+    masks.list(taken, rows, len)
 }
 
 /// The sums of a block's rows, 32 to a register.

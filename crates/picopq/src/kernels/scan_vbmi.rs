@@ -14,9 +14,10 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::Kernels;
-use super::scan::{BYTE, Band, COLUMNS, Masks, NIBBLES, PLANE, Sieve, Step, Sums};
+use super::scan::{BYTE, Band, COLUMNS, MASKS, Masks, NIBBLES, PLANE, Sieve, Step, Sums};
 use super::scan_avx2::{AHEAD, UNROLLED, fetch, fetch_next};
 
 /// Bytes of a register.
@@ -102,6 +103,35 @@ fn add_up_blocks<const BEGINS: bool>(
         fetch_next(step, block, is_left);
     }
     left
+}
+
+pub(super) fn screen_plane(
+    _proof: Kernels,
+    band: Band<'_>,
+    blocks: Range<u32>,
+    bound: u8,
+    rows: &mut [u32],
+) -> usize {
+    // SAFETY: as in `screen_columns`.
+    unsafe { screen_blocks(band, blocks, bound, rows) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,popcnt")]
+fn screen_blocks(band: Band<'_>, blocks: Range<u32>, bound: u8, rows: &mut [u32]) -> usize {
+    let bound = _mm512_set1_epi8(bound as i8);
+    let mut masks = Masks::new();
+    let (mut taken, mut len) = (0, 0);
+    for block in blocks {
+        let row = block * (2 * PLANE) as u32;
+        let [low, high] = sums_of_block::<true>(&[band], block, &Sums::default());
+        taken = masks.take(taken, _mm512_cmple_epu8_mask(low, bound), row);
+        taken = masks.take(taken, _mm512_cmple_epu8_mask(high, bound), row + PLANE as u32);
+        if taken > MASKS - 2 {
+            len = masks.list(taken, rows, len);
+            taken = 0;
+        }
+    }
+    masks.list(taken, rows, len)
 }
 
 /// Whether this is an AMD processor, see `Kernels::prefers_columns`.
