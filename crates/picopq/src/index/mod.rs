@@ -585,10 +585,11 @@ impl Index {
             }
         }
         if let (Scan::Screen(screens), true) = (&mut scan, ordered) {
+            let others = whole.split_off(ordered::lead(&whole, k, m));
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
                 ordered::scan(seeker, screen, &whole, k, kernels, task)?;
             }
-            whole.clear();
+            whole = others;
         }
         let tile = (TILE_LOOKUPS / BLOCK / m).max(1).next_multiple_of(CHUNK_BLOCKS);
         for view in whole.iter().flat_map(|view| view.parts(tile)) {

@@ -50,7 +50,18 @@ pub(crate) fn pays(rows: usize, k: usize) -> bool {
     rows >= LEAST_ROWS && k <= rows / ROWS_EACH
 }
 
-/// Takes one query, with at most `k` answers, through views.
+/// How many of the views are taken so, of codes of `m` sub-spaces.
+pub(crate) fn lead(views: &[View<'_>], k: usize, m: usize) -> usize {
+    let mut rows = k.saturating_mul(m).saturating_mul(LEAD);
+    let leads = views.iter().take_while(|view| {
+        let leads = rows > 0;
+        rows = rows.saturating_sub(view.rows(view.blocks.clone()).len());
+        leads
+    });
+    leads.count()
+}
+
+/// Takes one query, with at most `k` answers, through the views of the first rows.
 pub(crate) fn scan<C: Collect>(
     seeker: &mut Seeker<'_, C>,
     screen: &mut Screen,
@@ -60,14 +71,7 @@ pub(crate) fn scan<C: Collect>(
     task: &Task,
 ) -> Result<()> {
     let likely = likely(seeker, views, k)?;
-    let mut lead = k.saturating_mul(screen.sub_spaces()).saturating_mul(LEAD);
-    let first = views.iter().take_while(|view| {
-        let leads = lead > 0;
-        lead = lead.saturating_sub(view.rows(view.blocks.clone()).len());
-        leads
-    });
-    let (first, others) = views.split_at(first.count());
-    for views in first.chunks(SPAN) {
+    for views in views.chunks(SPAN) {
         let bound = screen.aim(likely.min(seeker.limit()));
         let sample = bound.map(|bound| (bound, screen.sample(views, COUNTED, kernels)));
         let Some((_, counts)) = sample.filter(|(bound, counts)| {
@@ -96,9 +100,6 @@ pub(crate) fn scan<C: Collect>(
             screen.pick(seeker, view, mine, first + 1, kernels, task)?;
             rest = others;
         }
-    }
-    for view in others {
-        screen::scan(seeker, screen, view, kernels, task)?;
     }
     Ok(())
 }

@@ -113,11 +113,6 @@ impl Screen {
         })
     }
 
-    /// Sub-spaces of the codes.
-    pub(crate) fn sub_spaces(&self) -> usize {
-        self.keys.len() / self.width
-    }
-
     /// What passes at this limit; `None` where bytes do not help.
     pub(crate) fn aim(&mut self, limit: f32) -> Option<u8> {
         match self.bound.aim(limit) {
