@@ -6,6 +6,7 @@
 //!     high += table[byte >> 4]      32 more
 //!   store 4 x 32 sums, keep the block if one is within the bound
 //! list: compare the 4 x 32 sums of a block, then take the rows out of masks that are not empty
+//! screen_plane: the sums of add_up, compared in their registers
 //! screen_batch: for each sub-space: sums += table[code]         32 queries x 1 row
 //!   compare 32 sums with 32 bounds
 //! entries: (key - least) * scale, at most 255, to bytes         32 queries

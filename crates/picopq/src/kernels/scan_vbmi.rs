@@ -8,6 +8,7 @@
 //!     low  += table[byte]           the table four times over, so that whatever is in
 //!     high += table[byte >> 4]      the index's two upper bits does not matter
 //!   store 128 sums, keep the block if one is within the bound
+//! screen_plane: the sums of add_up, compared in their registers, list the rows
 //! ```
 //! Bounds: screen_columns, two shuffles over 128 entries for 64 look-ups; the four registers of a
 //! table serve a block. add_up, a shuffle, an addition and half a shift for 64.
