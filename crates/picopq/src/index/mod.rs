@@ -585,9 +585,9 @@ impl Index {
             }
         }
         if let (Scan::Screen(screens), true) = (&mut scan, ordered) {
-            let others = whole.split_off(ordered::lead(&whole, k, m));
+            let (first, others) = split(&whole, ordered::lead(rows, k, m))?;
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
-                ordered::scan(seeker, screen, &whole, k, kernels, task)?;
+                ordered::scan(seeker, screen, &first, k, kernels, task)?;
             }
             whole = others;
         }
@@ -709,6 +709,25 @@ fn views<'a>(
         }
     }
     out
+}
+
+/// The views of the first rows, about so many, and those of the others.
+fn split<'a>(views: &[View<'a>], rows: usize) -> Result<(Vec<View<'a>>, Vec<View<'a>>)> {
+    let what = "the parts of a search";
+    let (mut first, mut others) =
+        (with_capacity(views.len(), what)?, with_capacity(views.len(), what)?);
+    let mut left = rows.div_ceil(BLOCK);
+    for view in views {
+        let Range { start, end } = view.blocks;
+        let middle = end.min((start + left).next_multiple_of(WIDEST));
+        left = left.saturating_sub(middle - start);
+        for (part, blocks) in [(&mut first, start..middle), (&mut others, middle..end)] {
+            if !blocks.is_empty() {
+                part.push(View { blocks, ..*view });
+            }
+        }
+    }
+    Ok((first, others))
 }
 
 impl Ids {

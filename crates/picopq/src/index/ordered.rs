@@ -28,9 +28,10 @@ const ROWS_EACH: usize = 1 << 8;
 const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Views of a span, whose sums take at most a megabyte.
 const SPAN: usize = if cfg!(test) { 1 } else { (1 << 20) / SEGMENT_ROWS };
-/// Rows that are taken so for each answer and sub-space: the more of both, the more a limit that is a
-/// little too high costs.
-const LEAD: usize = if cfg!(test) { 2 } else { 1 << 9 };
+/// Rows that are taken so, at least: so many for each answer and sub-space (the more of both, the more a
+/// limit that is a little too high costs), and one in so many of all, but no more than a segment.
+const LEAD_EACH: usize = if cfg!(test) { 2 } else { 640 };
+const LEAD: usize = 8;
 /// Rows that tell how distances are distributed.
 const SAMPLE: usize = 512;
 /// How many of those the bytes are made for, at least: fewer, and chance decides.
@@ -50,15 +51,10 @@ pub(crate) fn pays(rows: usize, k: usize) -> bool {
     rows >= LEAST_ROWS && k <= rows / ROWS_EACH
 }
 
-/// How many of the views are taken so, of codes of `m` sub-spaces.
-pub(crate) fn lead(views: &[View<'_>], k: usize, m: usize) -> usize {
-    let mut rows = k.saturating_mul(m).saturating_mul(LEAD);
-    let leads = views.iter().take_while(|view| {
-        let leads = rows > 0;
-        rows = rows.saturating_sub(view.rows(view.blocks.clone()).len());
-        leads
-    });
-    leads.count()
+/// How many of so many rows are taken so, of codes of `m` sub-spaces.
+pub(crate) fn lead(rows: usize, k: usize, m: usize) -> usize {
+    let least = SEGMENT_ROWS.min(rows / LEAD);
+    k.saturating_mul(m).saturating_mul(LEAD_EACH).max(least).min(rows)
 }
 
 /// Takes one query, with at most `k` answers, through the views of the first rows.
