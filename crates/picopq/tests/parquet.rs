@@ -212,6 +212,15 @@ fn rows_that_only_add_up_are_refused() {
     }
 }
 
+/// The header of a page in `beyond.parquet` claims billions of numbers, which are not there to be skipped.
+#[test]
+fn a_header_that_claims_more_than_the_file_is_refused_at_once() {
+    match read(&data("beyond.parquet"), None, 3) {
+        Err(Error::Undecodable { reason, .. }) => assert!(reason.contains("end of file")),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Every prefix and every flipped bit gives numbers or an error of the file.
 #[test]
 fn no_bytes_end_the_process() {

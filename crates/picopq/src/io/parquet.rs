@@ -5,7 +5,7 @@
 //! door of that crate: a panic behind it becomes an error.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use ::parquet::basic::{ConvertedType, IntType, LogicalType, Type};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
 use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
 use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
 use super::rows::{Dtype, Layout, Shape};
@@ -66,9 +66,41 @@ fn refused(name: &str, error: ParquetError) -> Error {
     }
 }
 
+/// A file whose end is an error: the decoder would skip billions of numbers behind it one by one.
+struct Input(File);
+
+impl Length for Input {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Input {
+    type T = Ending;
+
+    fn get_read(&self, start: u64) -> ::parquet::errors::Result<Ending> {
+        self.0.get_read(start).map(Ending)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ::parquet::errors::Result<bytes::Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+struct Ending(BufReader<File>);
+
+impl Read for Ending {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 if !buffer.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => Ok(count),
+        }
+    }
+}
+
 /// The bytes of all rows, decoded in batches.
 struct Decoder {
-    file: SerializedFileReader<File>,
+    file: SerializedFileReader<Input>,
     name: String,
     column: usize,
     column_name: String,
@@ -101,7 +133,7 @@ struct Levels {
 
 impl Decoder {
     fn new(file: File, name: &str, column: Option<&str>) -> Result<Self> {
-        let file = SerializedFileReader::new(file).map_err(|error| refused(name, error))?;
+        let file = SerializedFileReader::new(Input(file)).map_err(|error| refused(name, error))?;
         let metadata = file.metadata();
         let schema = metadata.file_metadata().schema_descr();
         let (column, dtype) = choose(schema, name, column)?;
