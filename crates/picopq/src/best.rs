@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::{Result, reserve, with_capacity};
+use crate::error::{Result, reserve};
 
 /// A sort key (smaller is better: a distance, or a dot product turned round) and an id.
 pub(crate) type Keyed = (f32, i64);
@@ -29,6 +29,9 @@ pub(crate) trait Collect {
 /// With one answer in so many above k, the limit is brought up to date where it is asked for.
 const STALE: usize = 8;
 
+/// Room for so many answers is made at once; for more where there are more.
+const MOST_AT_ONCE: usize = 1 << 10;
+
 /// The `k` least of what is offered.
 pub(crate) struct Best {
     k: usize,
@@ -37,8 +40,13 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    pub(crate) fn new(k: usize) -> Result<Self> {
-        Ok(Self { k, kept: with_capacity(k.saturating_mul(2), "the best answers")?, worst: None })
+    pub(crate) fn new(k: usize) -> Self {
+        Self { k, kept: Vec::new(), worst: None }
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Result<()> {
+        reserve(&mut self.kept, self.k.min(MOST_AT_ONCE) * 2, "the best answers")
     }
 
     /// Leaves the k best; linear in what is kept.
@@ -67,8 +75,11 @@ impl Collect for Best {
         if self.k == 0 || refused {
             return Ok(());
         }
+        if self.kept.len() == self.kept.capacity() {
+            self.grow()?;
+        }
         self.kept.push((key, id));
-        if self.kept.len() == 2 * self.k {
+        if self.kept.len() / 2 == self.k {
             self.settle();
         }
         Ok(())
@@ -123,7 +134,8 @@ impl Collect for Within {
 /// The lowest limit that any part of a scan has reached; parts share it while they run.
 pub(crate) struct SharedLimit {
     limit: AtomicU32,
-    keys: Mutex<Vec<f32>>,
+    /// The least keys that the parts have brought together, each with its part.
+    keys: Mutex<Vec<(f32, usize)>>,
 }
 
 impl SharedLimit {
@@ -140,13 +152,16 @@ impl SharedLimit {
         from_sortable(self.limit.load(Relaxed))
     }
 
-    /// Lowers the limit to the k-th best of what all parts have found, each of which comes here once.
-    pub(crate) fn pool(&self, found: &[Keyed], k: usize) -> Result<()> {
+    /// Lowers the limit to the k-th best of what all parts have found, of which this is one.
+    pub(crate) fn pool(&self, part: usize, found: &[Keyed], k: usize) -> Result<()> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer that is counted twice would make the limit too low.
+        keys.retain(|&(_, of)| of != part);
         reserve(&mut keys, found.len(), "the keys of all parts")?;
-        keys.extend(found.iter().map(|&(key, _)| key));
+        keys.extend(found.iter().map(|&(key, _)| (key, part)));
         if (1..=keys.len()).contains(&k) {
-            let limit = *keys.select_nth_unstable_by(k - 1, f32::total_cmp).1;
+            let by_key = |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0);
+            let limit = keys.select_nth_unstable_by(k - 1, by_key).1.0;
             keys.truncate(k);
             self.lower(limit);
         }
@@ -182,13 +197,15 @@ mod tests {
     #[test]
     fn a_pooled_limit_is_the_worst_of_the_best_of_all() {
         let limit = SharedLimit::new();
-        let limit_after = |found: &[Keyed]| {
-            limit.pool(found, 3).unwrap();
+        let limit_after = |part, found: &[Keyed]| {
+            limit.pool(part, found, 3).unwrap();
             limit.lower(f32::INFINITY)
         };
-        assert_eq!(limit_after(&[(5.0, 1), (1.0, 2)]), f32::INFINITY);
-        assert_eq!(limit_after(&[(4.0, 3), (6.0, 4)]), 5.0);
-        assert_eq!(limit_after(&[(2.0, 5), (9.0, 6)]), 4.0);
+        assert_eq!(limit_after(0, &[(5.0, 1), (1.0, 2)]), f32::INFINITY);
+        assert_eq!(limit_after(0, &[(5.0, 1), (1.0, 2)]), f32::INFINITY);
+        assert_eq!(limit_after(1, &[(4.0, 3), (6.0, 4)]), 5.0);
+        assert_eq!(limit_after(2, &[(2.0, 5), (9.0, 6)]), 4.0);
+        assert_eq!(limit_after(0, &[(0.5, 7), (1.0, 2)]), 2.0);
     }
 
     #[test]
@@ -197,7 +214,7 @@ mod tests {
         let mut sorted = offers.clone();
         sorted.sort_by(order);
         for k in [0, 1, 2, 10, 97, 200] {
-            let mut best = Best::new(k).unwrap();
+            let mut best = Best::new(k);
             offers.iter().for_each(|&(key, id)| best.offer(key, id).unwrap());
             assert_eq!(best.into_sorted(), sorted[..k.min(97)], "k {k}");
         }
@@ -214,7 +231,7 @@ mod tests {
     #[test]
     fn twice_the_best_are_kept_at_most() {
         for k in 0..5 {
-            let mut best = Best::new(k).unwrap();
+            let mut best = Best::new(k);
             for offer in 0..40 {
                 best.offer(-(offer as f32), offer).unwrap();
                 best.offer(offer as f32, offer).unwrap();
@@ -225,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_the_worst_of_the_best() {
-        let mut best = Best::new(2).unwrap();
+        let mut best = Best::new(2);
         let mut limit_after = |key| {
             best.offer(key, 0).unwrap();
             best.limit()
@@ -237,7 +254,7 @@ mod tests {
     /// An answer more among many does not have the best of them chosen anew.
     #[test]
     fn a_limit_may_be_late() {
-        let mut best = Best::new(16).unwrap();
+        let mut best = Best::new(16);
         (0..16).for_each(|offer| best.offer(f32::from(offer as u8), offer).unwrap());
         assert_eq!(best.limit(), 15.0);
         let mut limit_after = |key| {

@@ -83,7 +83,7 @@ pub fn ground_truth(
     let found = threads::map(task, pieces, |(block, part)| exact.best(block, rows(part), task))?;
     for parts in found.chunks_exact(parts) {
         for query in 0..parts[0].len() {
-            let mut best = Best::new(k)?;
+            let mut best = Best::new(k);
             for &(key, id) in parts.iter().flat_map(|part| &part[query]) {
                 best.offer(key, id)?;
             }
@@ -142,7 +142,7 @@ impl<'a> Exact<'a> {
         let mut bounds: Vec<_> =
             centred_queries.chunks_exact(dim).map(|query| self.bound(norm(query))).collect();
         let most = self.k.min(range.len());
-        let mut best = (0..count).map(|_| Best::new(most)).collect::<Result<Vec<_>>>()?;
+        let mut best = (0..count).map(|_| Best::new(most)).collect::<Vec<_>>();
         let tile_rows = self.tile_rows.min(range.len());
         let mut tile = filled(size(&[tile_rows, dim], what)?, 0.0, what)?;
         let mut terms = filled(tile_rows, 0.0, what)?;
@@ -470,7 +470,7 @@ mod tests {
         let (query, best) = (&rows[..64], 90.0);
         let mut centred = vec![0.0; rows.len()];
         exact.centred(&rows, &mut centred);
-        let mut kept = Best::new(1).unwrap();
+        let mut kept = Best::new(1);
         kept.offer(best, 0).unwrap();
         kept.offer(best, 1).unwrap();
         let mut bound = exact.bound(norm(&centred[..64]));

@@ -157,7 +157,7 @@ pub fn search(
     tables
         .iter()
         .map(|table| {
-            let mut best = Best::new(k)?;
+            let mut best = Best::new(k);
             for (key, id) in found.by_ref().take(parts).flatten() {
                 best.offer(key, id)?;
             }
@@ -179,7 +179,7 @@ fn best_of_part<T: Code>(
     let rows = codes.len() / table.m;
     let part = &codes[first * table.m..rows.min(first + SCAN_CODES) * table.m];
     let scan = Scan::of_many(&*table.values, table.m, part.len() / table.m)?;
-    let mut best = Best::new(k.min(part.len() / table.m))?;
+    let mut best = Best::new(k);
     let mut distances = [0.0; BLOCK_CODES];
     for (block, codes) in part.chunks(BLOCK_CODES * table.m).enumerate() {
         let distances = &mut distances[..codes.len() / table.m];

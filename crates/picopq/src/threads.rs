@@ -4,8 +4,9 @@
 //! items, whatever the number of threads. The pool belongs to one process: after a fork the child
 //! makes its own, and the parent's (whose threads do not exist there) is leaked, never dropped.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -94,17 +95,40 @@ static POOL: ArcSwapOption<ProcessPool> = ArcSwapOption::const_empty();
 struct ProcessPool {
     process: u32,
     threads: usize,
-    /// Whether each thread has a processor to itself.
-    spacious: bool,
     pool: rayon::ThreadPool,
+    /// One thread fewer, for work in which the caller takes part: with one more than there is work
+    /// for, the system would have to share out processors.
+    crew: OnceLock<Option<rayon::ThreadPool>>,
+}
+
+impl ProcessPool {
+    /// Whether each thread has a processor to itself.
+    fn is_spacious(&self) -> bool {
+        self.threads <= available()
+    }
+
+    /// `None` where they cannot be started.
+    fn crew(&self) -> Option<&rayon::ThreadPool> {
+        self.crew.get_or_init(|| started(self.threads - 1)).as_ref()
+    }
+}
+
+/// Processors that this process may use. The system is asked once: it takes tens of microseconds.
+fn available() -> usize {
+    static AVAILABLE: AtomicUsize = AtomicUsize::new(0);
+    if AVAILABLE.load(Relaxed) == 0 {
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        AVAILABLE.store(available, Relaxed);
+    }
+    AVAILABLE.load(Relaxed)
 }
 
 /// More threads than any processor has today.
 const MAX_THREADS: usize = 1024;
 
 /// Sets how many threads (at most 1024) later calls use; 0 returns to the default: the positive
-/// number in `PICOPQ_NUM_THREADS`, else one for each available processor. Results do not depend
-/// on it.
+/// number in `PICOPQ_NUM_THREADS`, else one for each processor that was available when this process
+/// first asked. Results do not depend on it.
 pub fn set_num_threads(threads: usize) {
     REQUESTED.store(threads, Relaxed);
 }
@@ -116,8 +140,7 @@ pub fn num_threads() -> usize {
     Some(REQUESTED.load(Relaxed))
         .filter(positive)
         .or_else(|| std::env::var("PICOPQ_NUM_THREADS").ok()?.trim().parse().ok().filter(positive))
-        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-        .unwrap_or(1)
+        .unwrap_or_else(available)
         .min(MAX_THREADS)
 }
 
@@ -131,12 +154,8 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
     }
     // A machine that refuses so many may grant fewer.
     let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2));
-    let pool = halves.take_while(|&threads| threads > 1).find_map(|threads| {
-        let name = |index| format!("picopq-{index}");
-        rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
-    })?;
-    let spacious = std::thread::available_parallelism().is_ok_and(|most| threads <= most.get());
-    let fresh = Arc::new(ProcessPool { process, threads, spacious, pool });
+    let pool = halves.take_while(|&threads| threads > 1).find_map(started)?;
+    let fresh = Arc::new(ProcessPool { process, threads, pool, crew: OnceLock::new() });
     if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
         && old.process != process
     {
@@ -144,6 +163,11 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
         std::mem::forget(old);
     }
     Some(fresh)
+}
+
+fn started(threads: usize) -> Option<rayon::ThreadPool> {
+    let name = |index| format!("picopq-{index}");
+    rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
 }
 
 /// A lock of one process: what a thread of the parent held at a fork, which no thread of the child
@@ -198,14 +222,37 @@ where
         task.check()?;
         work(item)
     };
-    let threads = if items.len() > 1 { num_threads() } else { 1 };
+    let threads = if items.len() > 1 && !BUSY.get() { num_threads() } else { 1 };
     if threads > 1 && rayon::current_thread_index().is_some() {
         return items.into_par_iter().map(one).collect();
     }
     match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
-        Some(mine) if items.len() <= threads => each_its_own(&mine, items, one),
-        Some(mine) => mine.pool.install(|| items.into_par_iter().map(one).collect()),
+        Some(mine) => match if items.len() <= threads { mine.crew() } else { None } {
+            Some(crew) => each_its_own(crew, &mine, items, one),
+            None => mine.pool.install(|| items.into_par_iter().map(one).collect()),
+        },
         None => items.into_iter().map(one).collect(),
+    }
+}
+
+thread_local! {
+    /// Whether this thread works on its item while all of the crew have theirs: no one could help.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is busy until it is dropped.
+struct Busy;
+
+impl Busy {
+    fn new(is_busy: bool) -> Self {
+        BUSY.set(is_busy);
+        Self
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.set(false);
     }
 }
 
@@ -228,6 +275,7 @@ fn wait_while(spacious: bool, waiting: impl Fn() -> bool) {
 /// An item for each thread, the first of them on the caller's, which then does not wait for
 /// another to wake up.
 fn each_its_own<I: Send, T: Send>(
+    crew: &rayon::ThreadPool,
     mine: &ProcessPool,
     items: Vec<I>,
     one: impl Fn(I) -> Result<T> + Sync,
@@ -236,8 +284,8 @@ fn each_its_own<I: Send, T: Send>(
     results.resize_with(items.len(), || None);
     let call = CALLS.fetch_add(1, Relaxed) + 1;
     let (one, left) = (&one, &AtomicUsize::new(items.len() - 1));
-    let spacious = mine.spacious;
-    mine.pool.in_place_scope(|scope| {
+    let (spacious, all) = (mine.is_spacious(), items.len() >= mine.threads);
+    crew.in_place_scope(|scope| {
         let mut pairs = items.into_iter().zip(&mut results);
         let first = pairs.next();
         for (item, result) in pairs {
@@ -249,6 +297,7 @@ fn each_its_own<I: Send, T: Send>(
             });
         }
         if let Some((item, result)) = first {
+            let _busy = Busy::new(all);
             *result = Some(one(item));
         }
         // Items are of one length: the others end soon.

@@ -4,9 +4,9 @@
 //! (m, 256, 32): adding a row of them advances all the queries by one sub-space. Rows and queries
 //! that the sums do not exclude are measured exactly.
 
-use super::View;
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
+use super::views::View;
 use crate::best::Collect;
 use crate::error::{Result, filled, with_capacity};
 use crate::kernels::{BLOCK, BYTE, Entry, Kernels, LANES, Lanes};

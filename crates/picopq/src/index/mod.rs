@@ -27,9 +27,9 @@ mod screen;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -37,7 +37,7 @@ use arc_swap::ArcSwap;
 pub use filter::Filter;
 pub use rerank::rerank;
 
-use crate::best::{Best, Collect, Keyed, SharedLimit, order};
+use crate::best::{Best, Collect, Keyed, SharedLimit, Within, order};
 use crate::codes::{Code, Codes, with_codes, with_width};
 use crate::error::{Error, Result, collected, filled, reserve, size, with_capacity};
 use crate::kernels::{BLOCK, Kernels};
@@ -45,13 +45,13 @@ use crate::quantizer::Quantizer;
 use crate::table::Neighbor;
 use crate::threads::{self, ProcessLock, Task};
 use crate::vectors::{Vectors, vector_limit};
-use filter::Selection;
 use id_set::IdSet;
 use interleaved::Batch;
 use layout::Layout;
-use plain::{CHUNK_BLOCKS, Seeker};
+use plain::Seeker;
 use screen::Screen;
-use segment::{Ids, SEGMENT_ROWS, Segment, WIDEST};
+use segment::{Ids, SEGMENT_ROWS, Segment};
+use views::{LEAST_TILE, Tiles, blocks};
 
 /// Queries that are scanned together, at most.
 const BATCH: usize = crate::kernels::LANES;
@@ -68,6 +68,8 @@ const PART_LOOKUPS: usize = 1 << 20;
 /// Look-ups of one query in a tile, through which the queries of a batch go in turn: its codes stay
 /// in the second cache.
 const TILE_LOOKUPS: usize = 1 << 20;
+/// With fewer rows for each answer, what other parts have found hardly lowers a limit.
+const ROWS_EACH: usize = 1 << 8;
 /// Answers that a batch keeps at once, for searches with a large k.
 const BATCH_ANSWERS: usize = 1 << 20;
 
@@ -435,7 +437,7 @@ impl Index {
         filter: Filter<'_>,
         task: &Task,
     ) -> Result<Vec<Vec<Neighbor>>> {
-        self.scan(queries, k, filter, task, |rows| Best::new(k.min(rows)))
+        self.scan(queries, k, filter, task, || Best::new(k))
     }
 
     /// All rows within `radius` of each query, best first: squared distances of at most `radius`,
@@ -454,7 +456,7 @@ impl Index {
             return Err(Error::NonFinite { argument: "radius", row: 0, column: 0, count: 1 });
         }
         let limit = self.quantizer.metric().sign() * radius;
-        self.scan(queries, usize::MAX, filter, task, |_| Ok(crate::best::Within::new(limit)))
+        self.scan(queries, usize::MAX, filter, task, || Within::new(limit))
     }
 
     /// At most `k` answers of each query, of what `collect` keeps of each part of the rows.
@@ -464,7 +466,7 @@ impl Index {
         k: usize,
         filter: Filter<'_>,
         task: &Task,
-        collect: impl Fn(usize) -> Result<C> + Sync,
+        collect: impl Fn() -> C + Sync,
     ) -> Result<Vec<Vec<Neighbor>>> {
         let (book, metric) = (self.quantizer.codebook(), self.quantizer.metric());
         let (nq, dim) = (queries.len(), queries.dim());
@@ -473,18 +475,28 @@ impl Index {
         let rows = self.rows.load_full();
         let selections = filter::select(filter, &rows.segments, task)?;
 
-        let (batch, parts) = self.divide(nq, rows.len, k, threads::num_threads())?;
-        let batches = nq.div_ceil(batch);
-        let parts = views(&rows.segments, &selections, parts);
+        let (batch, count) = self.divide(nq, rows.len, k, threads::num_threads())?;
+        // The last batch has the fewest queries.
+        let last = nq - nq.saturating_sub(1) / batch * batch;
+        let screened = !self.interleaves(last, rows.len / count);
+        let lead = |rows| if screened { self.lead(rows, k) } else { 0 };
+        let tile = (TILE_LOOKUPS / BLOCK / book.m()).clamp(1, batch.saturating_mul(LEAST_TILE));
+        let tile = tile.next_multiple_of(LEAST_TILE);
+        let parts = views::parts(&rows.segments, &selections, count, lead, tile)?;
         let mut limits: Vec<SharedLimit> = with_capacity(nq, "the limits")?;
         limits.resize_with(nq, SharedLimit::new);
-        let all = queries.as_slice().chunks(batch * dim).zip(limits.chunks(batch));
-        let mut items = with_capacity(batches * parts.len(), "the parts of a search")?;
-        items.extend(all.flat_map(|item| parts.iter().map(move |views| (item, views))));
+        let mut batches = with_capacity(nq.div_ceil(batch), "the batches")?;
+        for (vectors, limits) in queries.as_slice().chunks(batch * dim).zip(limits.chunks(batch)) {
+            let vectors = Vectors::new(vectors, dim)?;
+            batches.push(Queries { vectors, limits, k, tiles: Tiles::new(&parts)? });
+        }
+        let mut items = with_capacity(batches.len() * parts.len(), "the parts of a search")?;
+        items.extend(
+            batches.iter().flat_map(|batch| (0..parts.len()).map(move |part| (batch, part))),
+        );
         task.begin(items.len() as u64);
-        let found = threads::map(task, items, |((queries, limits), views)| {
-            let queries = Vectors::new(queries, dim)?;
-            let found = self.scan_part(queries, limits, views, k, &collect, task)?;
+        let found = threads::map(task, items, |(batch, part)| {
+            let found = self.scan_part(batch, part, &collect, task)?;
             task.advance(1);
             Ok(found)
         })?;
@@ -533,6 +545,14 @@ impl Index {
         Ok(ways.min().map_or((1, 1), |(_, batch, parts)| (batch, parts)))
     }
 
+    /// How many of the first of so many rows are taken in the order of sums.
+    fn lead(&self, rows: usize, k: usize) -> usize {
+        match self.layout {
+            Layout::Grouped(_) => ordered::lead(rows, k, self.quantizer.codebook().m()),
+            Layout::Nibbles | Layout::Columns | Layout::Rows => 0,
+        }
+    }
+
     /// Whether interleaved tables serve so many queries and rows best.
     fn interleaves(&self, queries: usize, rows: usize) -> bool {
         matches!(self.layout, Layout::Grouped(_))
@@ -541,58 +561,47 @@ impl Index {
             && rows >= MIN_INTERLEAVED_ROWS
     }
 
-    /// A batch of queries over a part of the rows.
+    /// Takes a batch of queries through the rows of a part, and what tiles of others it gets.
     fn scan_part<C: Collect>(
         &self,
-        queries: Vectors<'_>,
-        limits: &[SharedLimit],
-        views: &[View<'_>],
-        k: usize,
-        collect: &impl Fn(usize) -> Result<C>,
+        batch: &Queries<'_>,
+        part: usize,
+        collect: &impl Fn() -> C,
         task: &Task,
     ) -> Result<Vec<Vec<Keyed>>> {
+        let Queries { vectors, limits, k, tiles } = batch;
         let (book, kernels) = (self.quantizer.codebook(), Kernels::active()?);
         let (m, entries) = (book.m(), book.m() * book.ks());
         let what = "the distance tables";
-        let mut keys = filled(size(&[queries.len(), entries], what)?, 0.0, what)?;
+        let mut keys = filled(size(&[vectors.len(), entries], what)?, 0.0, what)?;
         let metric = self.quantizer.metric();
-        book.tables_into(self.quantizer.rotation(), queries, metric, &mut keys, task)?;
+        book.tables_into(self.quantizer.rotation(), *vectors, metric, &mut keys, task)?;
         keys.iter_mut().for_each(|key| *key *= metric.sign());
-        let rows = views.iter().map(|view| view.rows(view.blocks.clone()).len()).sum();
-        let mut seekers = Vec::new();
-        for (keys, limit) in keys.chunks_exact(entries).zip(limits) {
-            seekers.push(Seeker::new(keys, m, collect(rows)?, limit)?);
+        let mut seekers = with_capacity(vectors.len(), "the queries of a batch")?;
+        for (keys, limit) in keys.chunks_exact(entries).zip(*limits) {
+            seekers.push(Seeker::new(keys, m, collect(), (limit, part))?);
         }
-        let ordered = matches!(self.layout, Layout::Grouped(_)) && ordered::pays(rows, k);
-        let mut scan = if self.interleaves(seekers.len(), rows) {
-            Scan::Interleaved(Batch::new(&seekers, m)?)
-        } else {
-            let mut screens = with_capacity(seekers.len(), "the screens")?;
-            for seeker in &seekers {
-                if let Some((keys, width)) = self.layout.screened(seeker.keys(), book.ks())? {
-                    screens.push(Screen::new(keys, width, self.layout.band(m))?);
-                }
-            }
-            if screens.is_empty() { Scan::Plain } else { Scan::Screen(screens) }
-        };
-        let mut whole = with_capacity(views.len(), "the parts of a search")?;
-        for view in views {
-            if let Selection::Rows(rows) = view.selection {
-                let rows = view.listed(rows);
-                seekers.iter_mut().try_for_each(|seeker| seeker.listed(view, rows, task))?;
-            } else {
-                whole.push(view.clone());
-            }
-        }
-        if let (Scan::Screen(screens), true) = (&mut scan, ordered) {
-            let (first, others) = split(&whole, ordered::lead(rows, k, m))?;
+        let mut scan = self.way(&seekers, tiles.rows(part))?;
+        let mut first = tiles.first(part);
+        if let (Scan::Screen(screens), false) = (&mut scan, first.is_empty()) {
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
-                ordered::scan(seeker, screen, &first, k, kernels, task)?;
+                ordered::scan(seeker, screen, first, *k, kernels, task)?;
             }
-            whole = others;
+            first = &[];
         }
-        let tile = (TILE_LOOKUPS / BLOCK / m).max(1).next_multiple_of(CHUNK_BLOCKS);
-        for view in whole.iter().flat_map(|view| view.parts(tile)) {
+        let shares = !tiles.is_alone() && *k <= tiles.rows(part) / ROWS_EACH;
+        let (mut done, mut shared) = (blocks(tiles.first(part)), 0);
+        for view in first.iter().cloned().chain(tiles.of(part)) {
+            // What is found is worth telling as often as it was among twice as many rows.
+            if shares && done > 2 * shared {
+                seekers.iter().try_for_each(|seeker| seeker.share(*k))?;
+                shared = done;
+            }
+            done += view.blocks.len();
+            if let Some(rows) = view.listed() {
+                seekers.iter_mut().try_for_each(|seeker| seeker.listed(&view, rows, task))?;
+                continue;
+            }
             match &mut scan {
                 Scan::Plain => seekers.iter_mut().try_for_each(|seeker| seeker.all(&view, task))?,
                 Scan::Interleaved(batch) => batch.scan(&mut seekers, &view, kernels, task)?,
@@ -605,6 +614,21 @@ impl Index {
         }
         Ok(seekers.into_iter().map(Seeker::into_sorted).collect())
     }
+
+    /// The scan that serves these queries and so many rows best.
+    fn way<C: Collect>(&self, seekers: &[Seeker<'_, C>], rows: usize) -> Result<Scan> {
+        let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
+        if self.interleaves(seekers.len(), rows) {
+            return Ok(Scan::Interleaved(Batch::new(seekers, m)?));
+        }
+        let mut screens = with_capacity(seekers.len(), "the screens")?;
+        for seeker in seekers {
+            if let Some((keys, width)) = self.layout.screened(seeker.keys(), ks)? {
+                screens.push(Screen::new(keys, width, self.layout.band(m))?);
+            }
+        }
+        Ok(if screens.is_empty() { Scan::Plain } else { Scan::Screen(screens) })
+    }
 }
 
 impl std::fmt::Debug for Index {
@@ -616,118 +640,19 @@ impl std::fmt::Debug for Index {
     }
 }
 
+/// A batch of queries, shape `(n, dim)`, and what the parts of its scan share.
+struct Queries<'a> {
+    vectors: Vectors<'a>,
+    limits: &'a [SharedLimit],
+    k: usize,
+    tiles: Tiles<'a>,
+}
+
 /// The scan of a batch.
 enum Scan {
     Plain,
     Screen(Vec<Screen>),
     Interleaved(Batch),
-}
-
-/// Some blocks of a segment, with the rows that the filter leaves.
-#[derive(Clone)]
-struct View<'a> {
-    segment: &'a Segment,
-    selection: &'a Selection,
-    blocks: Range<usize>,
-}
-
-impl View<'_> {
-    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let end = self.blocks.end;
-        let firsts = self.blocks.clone().step_by(CHUNK_BLOCKS);
-        firsts.map(move |first| first..end.min(first + CHUNK_BLOCKS))
-    }
-
-    /// The view in parts of so many blocks.
-    fn parts(&self, length: usize) -> impl Iterator<Item = Self> {
-        let end = self.blocks.end;
-        let firsts = self.blocks.clone().step_by(length);
-        firsts.map(move |first| Self { blocks: first..end.min(first + length), ..*self })
-    }
-
-    /// The rows of some blocks.
-    fn rows(&self, blocks: Range<usize>) -> Range<usize> {
-        blocks.start * BLOCK..self.segment.len().min(blocks.end * BLOCK)
-    }
-
-    /// Those of a segment's ascending rows that lie in the view.
-    fn listed<'r>(&self, rows: &'r [u32]) -> &'r [u32] {
-        let mine = self.rows(self.blocks.clone());
-        let place = |end: usize| rows.partition_point(|&row| (row as usize) < end);
-        &rows[place(mine.start)..place(mine.end)]
-    }
-
-    fn passes(&self, row: usize) -> bool {
-        match self.selection {
-            Selection::Mask(mask) => mask[row / BLOCK] >> (row % BLOCK) & 1 == 1,
-            Selection::All | Selection::Rows(_) => true,
-        }
-    }
-
-    /// Moves those of a list's ascending rows to the front that the segment has and the filter leaves;
-    /// returns how many there are.
-    fn select(&self, rows: &mut [u32]) -> usize {
-        let end = self.segment.len() as u32;
-        let mut len = rows.len();
-        while len > 0 && rows[len - 1] >= end {
-            len -= 1;
-        }
-        if let Selection::Mask(_) = self.selection {
-            let mut left = 0;
-            for at in 0..len {
-                rows[left] = rows[at];
-                left += usize::from(self.passes(rows[at] as usize));
-            }
-            len = left;
-        }
-        len
-    }
-}
-
-/// All blocks, in at most `parts` parts of nearly equal length (at least one).
-fn views<'a>(
-    segments: &'a [Arc<Segment>],
-    selections: &'a [Selection],
-    parts: usize,
-) -> Vec<Vec<View<'a>>> {
-    let total: usize = segments.iter().map(|segment| segment.blocks()).sum();
-    let length = total.div_ceil(parts.max(1)).max(1);
-    let mut out = vec![Vec::new()];
-    let mut room = length;
-    for (segment, selection) in segments.iter().zip(selections) {
-        let mut first = 0;
-        while first < segment.blocks() {
-            if room == 0 {
-                out.push(Vec::new());
-                room = length;
-            }
-            let blocks = first..segment.blocks().min((first + room).next_multiple_of(WIDEST));
-            (first, room) = (blocks.end, room.saturating_sub(blocks.len()));
-            out.last_mut().into_iter().for_each(|part| {
-                part.push(View { segment, selection, blocks: blocks.clone() });
-            });
-        }
-    }
-    out
-}
-
-/// The views of the first rows, about so many, and those of the others.
-fn split<'a>(views: &[View<'a>], rows: usize) -> Result<(Vec<View<'a>>, Vec<View<'a>>)> {
-    let what = "the parts of a search";
-    let (mut first, mut others) =
-        (with_capacity(views.len(), what)?, with_capacity(views.len(), what)?);
-    let mut left = rows.div_ceil(BLOCK);
-    for view in views {
-        let Range { start, end } = view.blocks;
-        let middle = end.min((start + left).next_multiple_of(WIDEST));
-        left = left.saturating_sub(middle - start);
-        for (part, blocks) in [(&mut first, start..middle), (&mut others, middle..end)] {
-            if !blocks.is_empty() {
-                part.push(View { blocks, ..*view });
-            }
-        }
-    }
-    Ok((first, others))
 }
 
 impl Ids {

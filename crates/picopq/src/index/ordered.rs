@@ -13,10 +13,10 @@
 //! the rows behind them                            (screen)
 //! ```
 
-use super::View;
 use super::plain::Seeker;
 use super::screen::{self, Screen};
 use super::segment::SEGMENT_ROWS;
+use super::views::View;
 use crate::best::Collect;
 use crate::error::{Result, collected, with_capacity};
 use crate::kernels::{Kernels, PLANE_MASKS};
@@ -46,13 +46,11 @@ const MOST: u8 = u8::MAX - 1;
 /// Where the bytes exclude less than one row in so many, `screen` is faster: it measures rows in turn.
 const EXCLUDED: usize = 8;
 
-/// Whether it pays.
-pub(crate) fn pays(rows: usize, k: usize) -> bool {
-    rows >= LEAST_ROWS && k <= rows / ROWS_EACH
-}
-
-/// How many of so many rows are taken so, of codes of `m` sub-spaces.
+/// How many of so many rows are taken so, of codes of `m` sub-spaces: none where it does not pay.
 pub(crate) fn lead(rows: usize, k: usize, m: usize) -> usize {
+    if rows < LEAST_ROWS || k > rows / ROWS_EACH {
+        return 0;
+    }
     let least = SEGMENT_ROWS.min(rows / LEAD);
     k.saturating_mul(m).saturating_mul(LEAD_EACH).max(least).min(rows)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::View;
+use super::views::View;
 use crate::best::{Collect, Keyed, SharedLimit};
 use crate::error::{Result, filled};
 use crate::kernels::BLOCK;
@@ -18,7 +18,8 @@ pub(crate) struct Seeker<'a, C> {
     scan: Scan<'a>,
     answers: C,
     shared: &'a SharedLimit,
-    has_shared: bool,
+    /// The part of the scan.
+    part: usize,
     distances: Vec<f32>,
 }
 
@@ -27,10 +28,10 @@ impl<'a, C: Collect> Seeker<'a, C> {
         keys: &'a [f32],
         m: usize,
         answers: C,
-        shared: &'a SharedLimit,
+        (shared, part): (&'a SharedLimit, usize),
     ) -> Result<Self> {
         let distances = filled(CHUNK_BLOCKS * BLOCK, 0.0, "the distances")?;
-        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, shared, has_shared: false, distances })
+        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, shared, part, distances })
     }
 
     pub(crate) fn keys(&self) -> &'a [f32] {
@@ -46,13 +47,9 @@ impl<'a, C: Collect> Seeker<'a, C> {
         self.shared.lower(self.answers.limit())
     }
 
-    /// Lets other parts of the scan know what was found so far; only once, as an answer that is
-    /// counted twice would make the limit too low.
-    pub(crate) fn share(&mut self, k: usize) -> Result<()> {
-        if std::mem::replace(&mut self.has_shared, true) {
-            return Ok(());
-        }
-        self.shared.pool(self.answers.kept(), k)
+    /// Lets the other parts of the scan know what was found so far.
+    pub(crate) fn share(&self, k: usize) -> Result<()> {
+        self.shared.pool(self.part, self.answers.kept(), k)
     }
 
     /// Measures at most a chunk of rows, one after another; offers those that pass the filter.

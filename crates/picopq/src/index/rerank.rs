@@ -37,7 +37,7 @@ pub fn rerank(
         let (expected, got) = (vectors.len(), ids.len());
         return Err(Error::LengthMismatch { argument: "ids", expected, got });
     }
-    let mut best = Best::new(k.min(ids.len()))?;
+    let mut best = Best::new(k);
     for (row, &id) in ids.iter().enumerate() {
         let distance = exact_distance(query, vectors.row(row), metric);
         if !distance.is_finite() {

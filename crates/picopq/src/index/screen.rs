@@ -15,13 +15,13 @@
 use std::cmp::Reverse;
 use std::ops::{Range, RangeInclusive};
 
-use super::View;
 use super::bands::{BANDS, Plane};
 use super::bound::{Aim, Bound};
 use super::plain::{CHUNK_BLOCKS, Seeker};
 use super::segment::Screened;
+use super::views::View;
 use crate::best::Collect;
-use crate::error::{Result, filled, reserve};
+use crate::error::{Result, filled, reserve, with_capacity};
 use crate::kernels::{
     BLOCK, Band, COLUMNS, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve, Step, Sums,
 };
@@ -37,6 +37,10 @@ const FIRST_BANDS: usize = 5;
 const LEAST_BANDS: usize = 2;
 /// Blocks of a plane in a chunk.
 const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
+
+/// Room for rows that are kept, more than are left as a rule. What grows from little may lie in the
+/// memory of another thread, which then waits, or has to be waited for, when it grows.
+const KEPT: usize = 1 << 12;
 
 /// How many rows have at most each sum.
 pub(crate) type Counts = [usize; 1 << u8::BITS];
@@ -98,18 +102,20 @@ impl Table {
 impl Screen {
     /// `keys` has the shape `(m, width)`, a band `band` sub-spaces.
     pub(crate) fn new(keys: Vec<f32>, width: usize, band: usize) -> Result<Self> {
+        let what = "the screen's table";
+        let (entries, order) = (with_capacity(keys.len(), what)?, with_capacity(BANDS, what)?);
         Ok(Self {
             bound: Bound::new(&keys, width),
             keys,
             width,
-            table: Table { entries: Vec::new(), band: band * width, order: Vec::new() },
+            table: Table { entries, band: band * width, order },
             chunk: Chunk {
                 blocks: [0; CHUNK],
                 rows: filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?,
             },
             sums: filled(CHUNK, Sums::default(), "the sums of a chunk")?,
             seen: 0,
-            listed: Vec::new(),
+            listed: with_capacity(KEPT, "the rows that are left")?,
         })
     }
 

@@ -251,8 +251,9 @@ fn screen_rows(codes: &[u8], tables: &[[Entry; BYTE]], bounds: &[u8; LANES], mas
         let (b, rest) = rest.split_at(m);
         let (c, d) = rest.split_at(m);
         let mut sums = [_mm256_setzero_si256(); ROWS];
-        for ((((table, a), b), c), d) in tables.iter().zip(a).zip(b).zip(c).zip(d) {
-            for (sum, &code) in sums.iter_mut().zip([a, b, c, d]) {
+        let codes = a.iter().zip(b).zip(c.iter().zip(d));
+        for (table, ((&a, &b), (&c, &d))) in tables.iter().zip(codes) {
+            for (sum, code) in sums.iter_mut().zip([a, b, c, d]) {
                 *sum = _mm256_adds_epu8(*sum, load(&table[usize::from(code)].0));
             }
         }
