@@ -157,7 +157,9 @@ impl SharedLimit {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         // An answer that is counted twice would make the limit too low.
         keys.retain(|&(_, of)| of != part);
-        reserve(&mut keys, found.len(), "the keys of all parts")?;
+        // Room for what comes later, too: a part keeps twice as many as are wanted, at most.
+        let likely = if keys.capacity() == 0 { 3 * k.min(MOST_AT_ONCE) } else { 0 };
+        reserve(&mut keys, found.len().max(likely), "the keys of all parts")?;
         keys.extend(found.iter().map(|&(key, _)| (key, part)));
         if (1..=keys.len()).contains(&k) {
             let by_key = |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0);

@@ -1,5 +1,5 @@
 //! An allocator that refuses: each large allocation of each call in turn. The call says so, and
-//! what it worked on is as it was.
+//! what it worked on is as it was. And that counts what grows from little: nothing in a search.
 //!
 //! One test in a process of its own: a refusal that is not expected ends the process.
 #![allow(clippy::unwrap_used)]
@@ -29,6 +29,13 @@ static ALLOCATOR: Refusing = Refusing;
 
 /// Large allocations to be granted before one is refused.
 static GRANTED: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Allocations below this size may lie in the memory of another thread. Where they grow, one thread
+/// waits for the other.
+const LITTLE: usize = 1 << 10;
+
+/// Times that a little allocation grew.
+static GROWN: AtomicUsize = AtomicUsize::new(0);
 
 fn refused(size: usize) -> bool {
     if size < LARGE {
@@ -61,6 +68,7 @@ unsafe impl GlobalAlloc for Refusing {
         if size > layout.size() && refused(size) {
             return std::ptr::null_mut();
         }
+        GROWN.fetch_add(usize::from(size > layout.size() && layout.size() < LITTLE), SeqCst);
         // SAFETY: as the caller promises.
         unsafe { System.realloc(old, layout, size) }
     }
@@ -211,6 +219,17 @@ fn refusals_are_errors_and_change_nothing() {
             }
             let mut into = || Stored::load(&path, &task())?.into_index(&task()).map(drop);
             each("load an index", &mut into, &all_intact);
+        }
+        for model in [pq4, pq8] {
+            let index = Index::new(model.clone()).unwrap();
+            let codes = index.quantizer().encode(vectors, &task()).unwrap();
+            (0..10).for_each(|_| index.add_codes(&codes, None, &task()).unwrap());
+            let query = Vectors::new(&data[..dim], dim).unwrap();
+            for k in [10, 100] {
+                let before = GROWN.load(SeqCst);
+                let found = index.search(query, k, Filter::All, &task()).unwrap();
+                assert_eq!((found[0].len(), GROWN.load(SeqCst) - before), (k, 0), "{index:?}");
+            }
         }
         let wide = Pq::from_codewords(uniform(2, 256 * 64), 64, 256, 1, Metric::L2).unwrap();
         let index = Index::new(wide).unwrap();
