@@ -221,7 +221,7 @@ class Rows:
 
 def num_threads() -> int: ...
 def set_num_threads(threads: int) -> None:
-    """0 = one thread per available processor."""
+    """0 = one thread for each processor that is available now."""
 
 def instruction_set() -> str:
     """The kernels in use: "scalar", "avx2", ..."""

@@ -1,8 +1,8 @@
 //! What a scan keeps: the k best answers, or all within a radius.
 
 use std::cmp::Ordering;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Result, reserve};
 
@@ -115,7 +115,8 @@ impl Collect for Within {
 
     fn offer(&mut self, key: f32, id: i64) -> Result<()> {
         if key <= self.radius {
-            reserve(&mut self.kept, 1, "the answers within the radius")?;
+            let more = if self.kept.is_empty() { MOST_AT_ONCE } else { 1 };
+            reserve(&mut self.kept, more, "the answers within the radius")?;
             self.kept.push((key, id));
         }
         Ok(())
@@ -152,9 +153,10 @@ impl SharedLimit {
         from_sortable(self.limit.load(Relaxed))
     }
 
-    /// Lowers the limit to the k-th best of what all parts have found, of which this is one.
+    /// Lowers the limit to the k-th best of what all parts have found, of which this is one; unless
+    /// another does so now.
     pub(crate) fn pool(&self, part: usize, found: &[Keyed], k: usize) -> Result<()> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut keys) = self.keys.try_lock() else { return Ok(()) };
         // An answer that is counted twice would make the limit too low.
         keys.retain(|&(_, of)| of != part);
         // Room for what comes later, too: a part keeps twice as many as are wanted, at most.

@@ -99,6 +99,8 @@ struct ProcessPool {
     /// One thread fewer, for work in which the caller takes part: with one more than there is work
     /// for, the system would have to share out processors.
     crew: OnceLock<Option<rayon::ThreadPool>>,
+    /// Items that the crew has before it.
+    waiting: AtomicUsize,
 }
 
 impl ProcessPool {
@@ -107,29 +109,41 @@ impl ProcessPool {
         self.threads <= available()
     }
 
+    /// Whether no thread of the crew could help.
+    fn is_busy(&self) -> bool {
+        self.waiting.load(Relaxed) >= self.threads - 1
+    }
+
     /// `None` where they cannot be started.
     fn crew(&self) -> Option<&rayon::ThreadPool> {
-        self.crew.get_or_init(|| started(self.threads - 1)).as_ref()
+        self.crew.get_or_init(|| started(self.threads - 1, "picopq-crew")).as_ref()
     }
 }
 
-/// Processors that this process may use. The system is asked once: it takes tens of microseconds.
+/// How many processors a process may use, below the id of the process.
+static AVAILABLE: AtomicU64 = AtomicU64::new(0);
+
+/// Processors that this process may use. They are counted once, which takes ten microseconds.
 fn available() -> usize {
-    static AVAILABLE: AtomicUsize = AtomicUsize::new(0);
-    if AVAILABLE.load(Relaxed) == 0 {
-        let available = std::thread::available_parallelism().map_or(1, usize::from);
-        AVAILABLE.store(available, Relaxed);
+    let (process, known) = (std::process::id(), AVAILABLE.load(Relaxed));
+    if (known >> u32::BITS) as u32 == process {
+        return known as u32 as usize;
     }
-    AVAILABLE.load(Relaxed)
+    let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    AVAILABLE.store(u64::from(process) << u32::BITS | count as u64, Relaxed);
+    count
 }
 
 /// More threads than any processor has today.
 const MAX_THREADS: usize = 1024;
 
 /// Sets how many threads (at most 1024) later calls use; 0 returns to the default: the positive
-/// number in `PICOPQ_NUM_THREADS`, else one for each processor that was available when this process
-/// first asked. Results do not depend on it.
+/// number in `PICOPQ_NUM_THREADS`, else one for each processor that is available when a process first
+/// needs their number, or after this call. Results do not depend on it.
 pub fn set_num_threads(threads: usize) {
+    if threads == 0 {
+        AVAILABLE.store(0, Relaxed);
+    }
     REQUESTED.store(threads, Relaxed);
 }
 
@@ -154,8 +168,15 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
     }
     // A machine that refuses so many may grant fewer.
     let halves = std::iter::successors(Some(threads), |&threads| Some(threads / 2));
-    let pool = halves.take_while(|&threads| threads > 1).find_map(started)?;
-    let fresh = Arc::new(ProcessPool { process, threads, pool, crew: OnceLock::new() });
+    let pool =
+        halves.take_while(|&threads| threads > 1).find_map(|threads| started(threads, "picopq"))?;
+    let fresh = Arc::new(ProcessPool {
+        process,
+        threads,
+        pool,
+        crew: OnceLock::new(),
+        waiting: AtomicUsize::new(0),
+    });
     if let Some(old) = POOL.swap(Some(Arc::clone(&fresh)))
         && old.process != process
     {
@@ -165,8 +186,8 @@ fn pool(threads: usize) -> Option<Arc<ProcessPool>> {
     Some(fresh)
 }
 
-fn started(threads: usize) -> Option<rayon::ThreadPool> {
-    let name = |index| format!("picopq-{index}");
+fn started(threads: usize, name: &'static str) -> Option<rayon::ThreadPool> {
+    let name = move |index| format!("{name}-{index}");
     rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()
 }
 
@@ -222,37 +243,41 @@ where
         task.check()?;
         work(item)
     };
-    let threads = if items.len() > 1 && !BUSY.get() { num_threads() } else { 1 };
+    let threads = if items.len() > 1 { num_threads() } else { 1 };
     if threads > 1 && rayon::current_thread_index().is_some() {
         return items.into_par_iter().map(one).collect();
     }
-    match Some(threads).filter(|&threads| threads > 1).and_then(pool) {
-        Some(mine) => match if items.len() <= threads { mine.crew() } else { None } {
-            Some(crew) => each_its_own(crew, &mine, items, one),
-            None => mine.pool.install(|| items.into_par_iter().map(one).collect()),
-        },
-        None => items.into_iter().map(one).collect(),
+    let Some(mine) = Some(threads).filter(|&threads| threads > 1).and_then(pool) else {
+        return items.into_iter().map(one).collect();
+    };
+    match mine.crew() {
+        Some(_) if WORKS.get() && mine.is_busy() => items.into_iter().map(one).collect(),
+        Some(crew) if WORKS.get() => crew.install(|| items.into_par_iter().map(one).collect()),
+        Some(crew) if items.len() <= threads => each_its_own(crew, &mine, items, one),
+        _ => mine.pool.install(|| items.into_par_iter().map(one).collect()),
     }
 }
 
 thread_local! {
-    /// Whether this thread works on its item while all of the crew have theirs: no one could help.
-    static BUSY: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread, which is none of the crew, works on its own item.
+    static WORKS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This thread is busy until it is dropped.
-struct Busy;
+/// Restores what [`WORKS`] was, whatever happens meanwhile.
+struct Worked(bool);
 
-impl Busy {
-    fn new(is_busy: bool) -> Self {
-        BUSY.set(is_busy);
-        Self
+impl Drop for Worked {
+    fn drop(&mut self) {
+        WORKS.set(self.0);
     }
 }
 
-impl Drop for Busy {
+/// Counts an item as done, whatever happens to it.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
     fn drop(&mut self) {
-        BUSY.set(false);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -284,12 +309,14 @@ fn each_its_own<I: Send, T: Send>(
     results.resize_with(items.len(), || None);
     let call = CALLS.fetch_add(1, Relaxed) + 1;
     let (one, left) = (&one, &AtomicUsize::new(items.len() - 1));
-    let (spacious, all) = (mine.is_spacious(), items.len() >= mine.threads);
+    let spacious = mine.is_spacious();
+    mine.waiting.fetch_add(items.len() - 1, Relaxed);
     crew.in_place_scope(|scope| {
         let mut pairs = items.into_iter().zip(&mut results);
         let first = pairs.next();
         for (item, result) in pairs {
             scope.spawn(move |_| {
+                let _done = Done(&mine.waiting);
                 *result = Some(one(item));
                 // Before the caller sees that nothing is left: it would fall asleep meanwhile.
                 rayon::spawn(move || wait_while(spacious, || CALLS.load(Relaxed) == call));
@@ -297,7 +324,7 @@ fn each_its_own<I: Send, T: Send>(
             });
         }
         if let Some((item, result)) = first {
-            let _busy = Busy::new(all);
+            let _worked = Worked(WORKS.replace(true));
             *result = Some(one(item));
         }
         // Items are of one length: the others end soon.

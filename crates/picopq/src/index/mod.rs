@@ -476,19 +476,29 @@ impl Index {
         let selections = filter::select(filter, &rows.segments, task)?;
 
         let (batch, count) = self.divide(nq, rows.len, k, threads::num_threads())?;
-        // The last batch has the fewest queries.
-        let last = nq - nq.saturating_sub(1) / batch * batch;
-        let screened = !self.interleaves(last, rows.len / count);
-        let lead = |rows| if screened { self.lead(rows, k) } else { 0 };
+        let lead = |rows, queries| match self.layout {
+            Layout::Grouped(_) if !self.interleaves(queries, rows) => {
+                ordered::lead(rows, k, book.m())
+            }
+            _ => 0,
+        };
         let tile = (TILE_LOOKUPS / BLOCK / book.m()).clamp(1, batch.saturating_mul(LEAST_TILE));
         let tile = tile.next_multiple_of(LEAST_TILE);
-        let parts = views::parts(&rows.segments, &selections, count, lead, tile)?;
+        let parts = |queries| {
+            let lead = |rows| lead(rows, queries);
+            views::parts(&rows.segments, &selections, count, lead, tile)
+        };
+        // The last batch may be so small that another scan serves it.
+        let last = if nq % batch == 0 { None } else { Some(parts(nq % batch)?) };
+        let parts = parts(batch)?;
         let mut limits: Vec<SharedLimit> = with_capacity(nq, "the limits")?;
         limits.resize_with(nq, SharedLimit::new);
         let mut batches = with_capacity(nq.div_ceil(batch), "the batches")?;
         for (vectors, limits) in queries.as_slice().chunks(batch * dim).zip(limits.chunks(batch)) {
             let vectors = Vectors::new(vectors, dim)?;
-            batches.push(Queries { vectors, limits, k, tiles: Tiles::new(&parts)? });
+            let last = last.as_ref().filter(|_| vectors.len() < batch);
+            let tiles = Tiles::new(last.unwrap_or(&parts))?;
+            batches.push(Queries { vectors, limits, k, tiles });
         }
         let mut items = with_capacity(batches.len() * parts.len(), "the parts of a search")?;
         items.extend(
@@ -545,14 +555,6 @@ impl Index {
         Ok(ways.min().map_or((1, 1), |(_, batch, parts)| (batch, parts)))
     }
 
-    /// How many of the first of so many rows are taken in the order of sums.
-    fn lead(&self, rows: usize, k: usize) -> usize {
-        match self.layout {
-            Layout::Grouped(_) => ordered::lead(rows, k, self.quantizer.codebook().m()),
-            Layout::Nibbles | Layout::Columns | Layout::Rows => 0,
-        }
-    }
-
     /// Whether interleaved tables serve so many queries and rows best.
     fn interleaves(&self, queries: usize, rows: usize) -> bool {
         matches!(self.layout, Layout::Grouped(_))
@@ -570,6 +572,9 @@ impl Index {
         task: &Task,
     ) -> Result<Vec<Vec<Keyed>>> {
         let Queries { vectors, limits, k, tiles } = batch;
+        if tiles.are_taken(part) {
+            return filled(vectors.len(), Vec::new(), "the answers");
+        }
         let (book, kernels) = (self.quantizer.codebook(), Kernels::active()?);
         let (m, entries) = (book.m(), book.m() * book.ks());
         let what = "the distance tables";
@@ -582,15 +587,15 @@ impl Index {
             seekers.push(Seeker::new(keys, m, collect(), (limit, part))?);
         }
         let mut scan = self.way(&seekers, tiles.rows(part))?;
-        let mut first = tiles.first(part);
+        let (mut first, mut done, mut shared) = (tiles.first(part), 0, 0);
         if let (Scan::Screen(screens), false) = (&mut scan, first.is_empty()) {
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
                 ordered::scan(seeker, screen, first, *k, kernels, task)?;
             }
+            done = blocks(first);
             first = &[];
         }
         let shares = !tiles.is_alone() && *k <= tiles.rows(part) / ROWS_EACH;
-        let (mut done, mut shared) = (blocks(tiles.first(part)), 0);
         for view in first.iter().cloned().chain(tiles.of(part)) {
             // What is found is worth telling as often as it was among twice as many rows.
             if shares && done > 2 * shared {

@@ -101,7 +101,7 @@ pub(crate) fn scan<C: Collect>(
 /// A distance that `k` rows will hardly exceed, by that of rows here and there. It is no limit: where
 /// it is too low, more rows are measured than need be.
 fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) -> Result<f32> {
-    let rows: usize = views.iter().map(|view| view.rows(view.blocks.clone()).len()).sum();
+    let rows: usize = views.iter().map(View::len).sum();
     let step = rows.div_ceil(SAMPLE).max(1);
     let mut distances = with_capacity(SAMPLE + views.len(), "the distances of some rows")?;
     for view in views {

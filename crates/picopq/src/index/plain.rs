@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use super::views::View;
+use super::views::{CHUNK_BLOCKS, View};
 use crate::best::{Collect, Keyed, SharedLimit};
 use crate::error::{Result, filled};
 use crate::kernels::BLOCK;
 use crate::table::Scan;
 use crate::threads::Task;
-
-/// Blocks that a scan handles at once: their distances and survivors stay in the first cache.
-pub(crate) const CHUNK_BLOCKS: usize = 256;
 
 /// One query on its way through some of the rows.
 pub(crate) struct Seeker<'a, C> {

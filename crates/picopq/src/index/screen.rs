@@ -17,9 +17,9 @@ use std::ops::{Range, RangeInclusive};
 
 use super::bands::{BANDS, Plane};
 use super::bound::{Aim, Bound};
-use super::plain::{CHUNK_BLOCKS, Seeker};
+use super::plain::Seeker;
 use super::segment::Screened;
-use super::views::View;
+use super::views::{CHUNK_BLOCKS, View};
 use crate::best::Collect;
 use crate::error::{Result, filled, reserve, with_capacity};
 use crate::kernels::{

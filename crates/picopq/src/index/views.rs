@@ -1,10 +1,10 @@
 //! The rows of a search: parts that threads begin with, and tiles that they take.
 //!
 //! ```text
-//! views of all segments --cut--> parts, one for each thread
-//!                                    | first rows     their thread takes them, in any case
-//!                                    | tiles          their thread takes them from the front,
-//!                                                     a thread that has no more from the back
+//! views of all segments --cut--> parts
+//!                                  | first rows     the thread of the part takes them, in any case
+//!                                  | tiles          the thread of the part takes them from the front,
+//!                                                   a thread that has no more from the back
 //! ```
 //! Threads never end at the same time: their rows differ, they start one after another, and someone
 //! else may need a processor. So whoever is done goes on with what others have not begun.
@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::filter::Selection;
-use super::plain::CHUNK_BLOCKS;
 use super::segment::{Segment, WIDEST};
 use crate::error::{Result, with_capacity};
 use crate::kernels::BLOCK;
+
+/// Blocks that a scan handles at once: their distances and survivors stay in the first cache.
+pub(crate) const CHUNK_BLOCKS: usize = 256;
 
 /// Some blocks of a segment, with the rows that the filter leaves.
 #[derive(Clone)]
@@ -37,6 +39,10 @@ impl View<'_> {
     /// The rows of some blocks.
     pub(crate) fn rows(&self, blocks: Range<usize>) -> Range<usize> {
         blocks.start * BLOCK..self.segment.len().min(blocks.end * BLOCK)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows(self.blocks.clone()).len()
     }
 
     /// Rows that are listed, which take hardly any time, are one tile.
@@ -118,7 +124,7 @@ impl<'a> Part<'a> {
 
 /// All blocks, in at most `count` parts of nearly equal length (at least one). Of the rows of each that
 /// the filter does not list, the first are as many as `lead` says; the others come in tiles of at most
-/// `length` blocks, a multiple of [`WIDEST`].
+/// `length` blocks, a multiple of [`WIDEST`]; rows that are listed in one.
 pub(crate) fn parts<'a>(
     segments: &'a [Arc<Segment>],
     selections: &'a [Selection],
@@ -133,17 +139,19 @@ pub(crate) fn parts<'a>(
         blocks: 0..segment.blocks(),
     }));
     let share = blocks(&left).div_ceil(count.max(1)).max(1);
-    let mut parts = Vec::new();
+    let mut parts = with_capacity(count.max(1), WHAT)?;
     while parts.is_empty() || !left.is_empty() {
-        let (mut mine, others) = cut(&left, share)?;
+        let (mine, others) = cut(&left, share)?;
         left = others;
-        let rows = mine.iter().map(|view| view.rows(view.blocks.clone()).len()).sum();
-        mine.sort_unstable_by_key(View::is_listed);
-        let whole = blocks(&mine[..mine.partition_point(|view| !view.is_listed())]);
-        let (first, rest) = cut(&mine, lead(rows).div_ceil(BLOCK).min(whole))?;
-        let mut others = with_capacity(rest.len(), WHAT)?;
+        let rows = mine.iter().map(View::len).sum();
+        let (mut whole, mut listed) =
+            (with_capacity(mine.len(), WHAT)?, with_capacity(mine.len(), WHAT)?);
+        mine.into_iter()
+            .for_each(|view| if view.is_listed() { listed.push(view) } else { whole.push(view) });
+        let (first, rest) = cut(&whole, lead(rows).div_ceil(BLOCK))?;
+        let mut others = with_capacity(rest.len() + listed.len(), WHAT)?;
         let mut tiles = 0;
-        for view in rest {
+        for view in rest.into_iter().chain(listed) {
             let begin = tiles;
             tiles += view.tiles(length);
             others.push((begin, view));
@@ -186,6 +194,11 @@ impl<'a> Tiles<'a> {
         let mut left = with_capacity(parts.len(), WHAT)?;
         left.extend(parts.iter().map(|part| Left::new(&(0..part.tiles as u32))));
         Ok(Self { parts, left })
+    }
+
+    /// Whether nothing is left for the thread that begins with a part.
+    pub(crate) fn are_taken(&self, part: usize) -> bool {
+        self.first(part).is_empty() && self.left.iter().all(|left| left.get().is_empty())
     }
 
     pub(crate) fn is_alone(&self) -> bool {
@@ -305,6 +318,17 @@ mod tests {
             let mut met: Vec<_> = segments.iter().map(|some| vec![0; some.blocks()]).collect();
             for part in &parts {
                 let tiles = (0..part.tiles).map(|tile| part.tile(tile));
+                let whole: usize = tiles
+                    .clone()
+                    .filter(|tile| !tile.is_listed())
+                    .map(|tile| {
+                        assert!(tile.blocks.len() <= length, "round {round}: {:?}", tile.blocks);
+                        tile.blocks.len()
+                    })
+                    .sum();
+                let (first, wanted) = (blocks(&part.first), lead(part.rows).div_ceil(BLOCK));
+                assert!(first >= wanted || whole == 0, "round {round}");
+                assert!(first < wanted + WIDEST, "round {round}");
                 assert!(part.first.iter().all(|view| !view.is_listed()));
                 for view in part.first.iter().cloned().chain(tiles) {
                     let at = segments.iter().position(|some| std::ptr::eq(&**some, view.segment));
