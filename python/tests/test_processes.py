@@ -154,8 +154,8 @@ def test_many_processes_with_few_threads() -> None:
     printed = [process.communicate(timeout=100)[0].split() for process in many]
     assert all(process.returncode == 0 for process in many)
     assert len({tuple(words[1:]) for words in printed}) == 1
-    # The main thread and two of the pool.
-    assert all(int(words[0]) <= 3 for words in printed)
+    # The main thread, two of the pool, and one of the crew that helps it.
+    assert all(int(words[0]) <= 4 for words in printed)
 
 
 def test_a_machine_that_refuses_threads() -> None:
