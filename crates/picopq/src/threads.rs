@@ -250,11 +250,12 @@ where
     let Some(mine) = Some(threads).filter(|&threads| threads > 1).and_then(pool) else {
         return items.into_iter().map(one).collect();
     };
-    match mine.crew() {
-        Some(_) if WORKS.get() && mine.is_busy() => items.into_iter().map(one).collect(),
-        Some(crew) if WORKS.get() => crew.install(|| items.into_par_iter().map(one).collect()),
-        Some(crew) if items.len() <= threads => each_its_own(crew, &mine, items, one),
-        _ => mine.pool.install(|| items.into_par_iter().map(one).collect()),
+    let works = WORKS.get();
+    match if works || items.len() <= threads { mine.crew() } else { None } {
+        Some(_) if works && mine.is_busy() => items.into_iter().map(one).collect(),
+        Some(crew) if works => crew.install(|| items.into_par_iter().map(one).collect()),
+        Some(crew) => each_its_own(crew, &mine, items, one),
+        None => mine.pool.install(|| items.into_par_iter().map(one).collect()),
     }
 }
 

@@ -68,8 +68,6 @@ const PART_LOOKUPS: usize = 1 << 20;
 /// Look-ups of one query in a tile, through which the queries of a batch go in turn: its codes stay
 /// in the second cache.
 const TILE_LOOKUPS: usize = 1 << 20;
-/// With fewer rows for each answer, what other parts have found hardly lowers a limit.
-const ROWS_EACH: usize = 1 << 8;
 /// Answers that a batch keeps at once, for searches with a large k.
 const BATCH_ANSWERS: usize = 1 << 20;
 
@@ -595,7 +593,7 @@ impl Index {
             done = blocks(first);
             first = &[];
         }
-        let shares = !tiles.is_alone() && *k <= tiles.rows(part) / ROWS_EACH;
+        let shares = !tiles.is_alone() && *k <= tiles.rows(part) / ordered::ROWS_EACH;
         for view in first.iter().cloned().chain(tiles.of(part)) {
             // What is found is worth telling as often as it was among twice as many rows.
             if shares && done > 2 * shared {

@@ -23,7 +23,7 @@ use crate::kernels::{Kernels, PLANE_MASKS};
 use crate::threads::Task;
 
 /// With fewer rows for each answer there is little to gain.
-const ROWS_EACH: usize = 1 << 8;
+pub(crate) const ROWS_EACH: usize = 1 << 8;
 /// Nor with fewer rows. This, `SPAN` and `FIRST` are less in tests, so that few rows reach every branch.
 const LEAST_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Views of a span, whose sums take at most a megabyte.
