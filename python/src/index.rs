@@ -96,10 +96,8 @@ impl Index {
         let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let cost = cost(&[vecs.as_slice().len(), self.0.quantizer().codebook().ks()]);
         // Listeners hear the end before rows are stored: what they raise leaves the index as it is.
-        let codes = run(py, cost, Listeners::new(progress, None), |task| {
-            self.0.quantizer().encode(vecs, task)
-        })?;
-        self.store(py, &codes, ids)
+        let rows = run(py, cost, Listeners::new(progress, None), |task| self.0.prepare(vecs, task))?;
+        run(py, self.stored_cost(rows.len()), Listeners::default(), |task| rows.store(ids, task))
     }
 
     fn add_codes<'py>(
@@ -116,7 +114,9 @@ impl Index {
         if let Some(progress) = progress {
             progress.call1((checked.len(), checked.len()))?;
         }
-        self.store(py, &checked, ids)
+        run(py, self.stored_cost(checked.len()), Listeners::default(), |task| {
+            self.0.add_codes(&checked, ids, task)
+        })
     }
 
     fn remove(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, i64>) -> PyResult<usize> {
@@ -194,9 +194,8 @@ impl Index {
 }
 
 impl Index {
-    fn store(&self, py: Python<'_>, codes: &Codes<'_>, ids: Option<&[i64]>) -> PyResult<()> {
-        let cost = cost(&[codes.len(), codes.m()]);
-        run(py, cost, Listeners::default(), |task| self.0.add_codes(codes, ids, task))
+    fn stored_cost(&self, rows: usize) -> usize {
+        cost(&[rows, self.0.quantizer().codebook().m()])
     }
 
     fn cost(&self, queries: Vectors<'_>) -> usize {

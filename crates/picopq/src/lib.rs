@@ -47,7 +47,7 @@ mod vectors;
 
 pub use codes::{Code, CodeData, Codes};
 pub use error::{Error, Result};
-pub use index::{Filter, Index, rerank};
+pub use index::{Filter, Index, Prepared, rerank};
 #[cfg(fuzzing)]
 pub use kernels::choose_kernels;
 pub use kernels::{InstructionSet, instruction_set};

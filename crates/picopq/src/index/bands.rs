@@ -28,25 +28,27 @@ pub(crate) type Plane = Bands<PLANE>;
 /// A byte for each code, 256 rows a block.
 pub(crate) type Columns = Bands<COLUMNS>;
 
-impl<const BYTES: usize> Bands<BYTES> {
-    /// Blocks of `ROWS` codes, of which `write` gets what stands for those of one sub-space after the
-    /// other; the last block is filled up with zeros.
-    fn transposed<const ROWS: usize>(
+/// Room for the codes of rows that follow each other: their blocks in each band.
+pub(crate) struct Room<'a, const BYTES: usize> {
+    bands: Vec<&'a mut [[u8; BYTES]]>,
+    m: usize,
+}
+
+impl<const BYTES: usize> Room<'_, BYTES> {
+    /// Writes codes (rows, m) in blocks of `ROWS`: `write` gets what stands for those of one sub-space
+    /// after the other. What is missing of the last block is filled up with zeros.
+    fn transpose<const ROWS: usize>(
+        self,
         codes: &[u8],
-        m: usize,
-        width: usize,
         stands: impl Fn(usize, u8) -> u8,
         write: impl Fn(&[u8; ROWS], &mut [u8; BYTES]),
-        what: &'static str,
-    ) -> Result<Self> {
-        let blocks = (codes.len() / m).div_ceil(ROWS);
-        let memory = Memory::zeroed(size(&[blocks, m, BYTES], what)?, what)?;
-        let mut bands = Self { memory, blocks, width, m };
-        for (block, codes) in codes.chunks(ROWS * m).enumerate() {
-            for first in (0..m).step_by(width) {
-                let place = bands.place(first, block);
-                let (out, _) = bands.memory.as_chunks_mut::<BYTES>();
-                for (sub_space, out) in (first..m).zip(&mut out[place]) {
+    ) {
+        let m = self.m;
+        let mut first = 0;
+        for band in self.bands {
+            let width = band.len() / codes.len().div_ceil(ROWS * m);
+            for (codes, out) in codes.chunks(ROWS * m).zip(band.chunks_mut(width)) {
+                for (sub_space, out) in (first..).zip(out) {
                     let mut column = [0; ROWS];
                     for (row, codes) in column.iter_mut().zip(codes.chunks_exact(m)) {
                         *row = stands(sub_space, codes[sub_space]);
@@ -54,8 +56,33 @@ impl<const BYTES: usize> Bands<BYTES> {
                     write(&column, out);
                 }
             }
+            first += width;
         }
-        Ok(bands)
+    }
+}
+
+impl<const BYTES: usize> Bands<BYTES> {
+    /// Room for `blocks` blocks of `m` codes for each row, in bands of `width` sub-spaces.
+    fn empty(blocks: usize, m: usize, width: usize, what: &'static str) -> Result<Self> {
+        let memory = Memory::zeroed(size(&[blocks, m, BYTES], what)?, what)?;
+        Ok(Self { memory, blocks, width, m })
+    }
+
+    /// All room, for so many blocks each.
+    pub(crate) fn rooms(&mut self, blocks: usize) -> impl Iterator<Item = Room<'_, BYTES>> {
+        let (m, width, all) = (self.m, self.width, self.blocks);
+        let (mut rest, _) = self.memory.as_chunks_mut();
+        let mut bands: Vec<_> = (0..m)
+            .step_by(width)
+            .map(|first| {
+                let width = width.min(m - first);
+                rest.split_off_mut(..all * width).unwrap_or_default().chunks_mut(blocks * width)
+            })
+            .collect();
+        std::iter::from_fn(move || {
+            let bands = bands.iter_mut().map(Iterator::next).collect::<Option<_>>()?;
+            Some(Room { bands, m })
+        })
     }
 
     /// Where a block of the band that begins with sub-space `first` lies.
@@ -134,21 +161,29 @@ impl<const BYTES: usize> Bands<BYTES> {
     }
 }
 
-impl Plane {
-    /// The nibbles that stand for codes (n, m).
-    pub(crate) fn new(
-        codes: &[u8],
-        m: usize,
-        width: usize,
-        nibble: impl Fn(usize, u8) -> u8,
-    ) -> Result<Self> {
-        let write = |column: &[u8; 2 * PLANE], bytes: &mut [u8; PLANE]| {
+impl Room<'_, PLANE> {
+    /// Writes the nibbles that stand for codes (rows, m).
+    pub(crate) fn nibbles(self, codes: &[u8], nibble: impl Fn(usize, u8) -> u8) {
+        self.transpose(codes, nibble, |column: &[u8; 2 * PLANE], bytes| {
             let (low, high) = column.split_at(PLANE);
             for ((byte, &low), &high) in bytes.iter_mut().zip(low).zip(high) {
                 *byte = low | high << 4;
             }
-        };
-        Self::transposed(codes, m, width, nibble, write, "the plane of nibbles")
+        });
+    }
+}
+
+impl Room<'_, COLUMNS> {
+    /// Writes codes (rows, m).
+    pub(crate) fn bytes(self, codes: &[u8]) {
+        self.transpose(codes, |_, code| code, |column, bytes| *bytes = *column);
+    }
+}
+
+impl Plane {
+    /// Room for `rows` rows.
+    pub(crate) fn of(rows: usize, m: usize, width: usize) -> Result<Self> {
+        Self::empty(rows.div_ceil(2 * PLANE), m, width, "the plane of nibbles")
     }
 
     /// Has the processor fetch a block, which will be read soon.
@@ -182,10 +217,9 @@ impl Plane {
 }
 
 impl Columns {
-    /// Codes (n, m), in one band.
-    pub(crate) fn new(codes: &[u8], m: usize) -> Result<Self> {
-        let write = |column: &[u8; COLUMNS], bytes: &mut [u8; COLUMNS]| *bytes = *column;
-        Self::transposed(codes, m, m, |_, code| code, write, "the columns of codes")
+    /// Room for `rows` rows, in one band.
+    pub(crate) fn of(rows: usize, m: usize) -> Result<Self> {
+        Self::empty(rows.div_ceil(COLUMNS), m, m, "the columns of codes")
     }
 
     /// The bytes of some blocks, shape `(blocks, m, 256)`.

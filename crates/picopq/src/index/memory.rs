@@ -27,13 +27,6 @@ impl Memory {
         Ok(Self::Plain(filled(len, 0, what)?))
     }
 
-    /// A copy.
-    pub(crate) fn of(bytes: &[u8], what: &'static str) -> Result<Self> {
-        let mut memory = Self::zeroed(bytes.len(), what)?;
-        memory.copy_from_slice(bytes);
-        Ok(memory)
-    }
-
     /// `None` where a page would not be filled, or the system has no room.
     #[cfg(target_os = "linux")]
     fn pages(len: usize) -> Option<Self> {
@@ -84,8 +77,7 @@ mod tests {
             let mut memory = Memory::zeroed(len, "a test").unwrap();
             assert!(memory.len() == len && memory.iter().all(|&byte| byte == 0), "{len}");
             memory.iter_mut().zip(0..).for_each(|(byte, at)| *byte = (at % 251) as u8);
-            let copy = Memory::of(&memory, "a test").unwrap();
-            assert!(copy.iter().zip(0..).all(|(&byte, at)| byte == (at % 251) as u8), "{len}");
+            assert!(memory.iter().zip(0..).all(|(&byte, at)| byte == (at % 251) as u8), "{len}");
         }
     }
 

@@ -12,6 +12,7 @@
 //! that cannot be among the answers. Parts of the rows and batches of queries run in parallel;
 //! answers are ordered by distance and id, so that neither shows.
 
+mod add;
 mod bands;
 mod bound;
 mod filter;
@@ -29,11 +30,11 @@ mod segment;
 mod tests;
 mod views;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use add::Prepared;
 pub use filter::Filter;
 pub use rerank::rerank;
 
@@ -201,115 +202,6 @@ impl Index {
         })
     }
 
-    /// Encodes and stores vectors, shape `(n, dim)`; see [`Index::add_codes`] for `ids`. Cost: that
-    /// of [`crate::Codebook::encode_into`].
-    ///
-    /// # Errors
-    /// As [`crate::Codebook::encode_into`] and [`Index::add_codes`]; after any, nothing is stored.
-    pub fn add(&self, vectors: Vectors<'_>, ids: Option<&[i64]>, task: &Task) -> Result<()> {
-        let book = self.quantizer.codebook();
-        check_ids(ids, vectors.len())?;
-        let len = size(&[vectors.len(), book.m()], "the codes")?;
-        with_width!(book.ks(), T, {
-            let mut codes = filled(len, T::default(), "the codes")?;
-            book.encode_into(self.quantizer.rotation(), vectors, &mut codes, task)?;
-            self.store(&codes, ids, task)
-        })
-    }
-
-    /// Stores codes, shape `(n, m)`, under `ids` (n,), or under the numbers that follow the highest
-    /// id there has been (0 to n - 1 in a new index).
-    ///
-    /// # Errors
-    /// [`Error::DimensionMismatch`], [`Error::CodeOutOfRange`], [`Error::LengthMismatch`] for
-    /// `ids`, [`Error::NegativeId`], [`Error::DuplicateId`], [`Error::OutOfMemory`],
-    /// [`Error::Cancelled`]; after any, nothing is stored.
-    pub fn add_codes(&self, codes: &Codes<'_>, ids: Option<&[i64]>, task: &Task) -> Result<()> {
-        let book = self.quantizer.codebook();
-        if codes.m() != book.m() {
-            let (expected, got) = (book.m(), codes.m());
-            return Err(Error::DimensionMismatch { argument: "codes", expected, got });
-        }
-        check_ids(ids, codes.len())?;
-        codes.check_below(book.ks())?;
-        with_width!(book.ks(), T, {
-            let mut narrow: Vec<T>;
-            let codes = match T::of(codes.data()) {
-                Some(codes) => codes,
-                None => {
-                    narrow = with_capacity(codes.len() * codes.m(), "the codes")?;
-                    extend(&mut narrow, codes);
-                    &narrow
-                }
-            };
-            self.store(codes, ids, task)
-        })
-    }
-
-    /// Adds rows behind those that are stored. Segments that are not full and not much larger than
-    /// what comes behind them are joined with it, so that rows which come one by one are copied
-    /// a logarithmic number of times.
-    fn store<T: Code>(&self, codes: &[T], ids: Option<&[i64]>, task: &Task) -> Result<()> {
-        let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
-        let n = codes.len() / m;
-        let lock = self.writer.mine();
-        let _writer = lock.lock();
-        let mut rows = Rows::clone(&self.rows.load());
-        let next_id = match ids {
-            Some(ids) => {
-                check_new(ids, &rows.segments, task)?;
-                ids.iter().copied().max().map_or(rows.next_id, |most| {
-                    rows.next_id.max(most.saturating_add(1))
-                })
-            }
-            None => rows.next_id.checked_add(n as i64).ok_or(Error::OutOfRange {
-                argument: "ids",
-                got: rows.next_id as u64,
-                wanted: "ids below 2^63 - 1: give them, the numbers that follow the highest are used up",
-            })?,
-        };
-        let mut joined = Vec::new();
-        let mut joined_rows = n;
-        while let Some(last) = rows
-            .segments
-            .pop_if(|last| n > 0 && last.len() < SEGMENT_ROWS && last.len() <= 2 * joined_rows)
-        {
-            joined_rows += last.len();
-            joined.insert(0, last);
-        }
-        let old = joined_rows - n;
-        let mut both = Vec::new();
-        if old > 0 {
-            both = with_capacity(joined_rows * m, "the codes")?;
-            for segment in &joined {
-                extend(&mut both, &segment.codes(&every_row(segment)?, ks)?);
-            }
-            both.extend_from_slice(codes);
-        }
-        let codes = if old > 0 { &both } else { codes };
-        let mut old_ids =
-            joined.iter().flat_map(|segment| (0..segment.len()).map(|row| segment.id(row)));
-        let mut new_row = 0;
-        let mut next = || {
-            old_ids.next().or_else(|| {
-                let row = new_row;
-                new_row += 1;
-                ids.map_or(Some(rows.next_id + row as i64), |ids| ids.get(row).copied())
-            })
-        };
-        let mut parts = Vec::new();
-        for codes in codes.chunks(SEGMENT_ROWS * m) {
-            parts.push((codes, Ids::collect(codes.len() / m, &mut next)?));
-        }
-        let fresh = threads::map(task, parts, |(codes, ids)| {
-            Segment::new(T::wrap(Cow::Borrowed(codes)), m, ids, &self.layout).map(Arc::new)
-        })?;
-        rows.segments.extend(fresh);
-        (rows.len, rows.next_id) = (rows.len + n, next_id);
-        self.rows.store(Arc::new(rows));
-        Ok(())
-    }
-
     /// The least number that a row added without an id can get.
     #[must_use]
     pub fn next_id(&self) -> i64 {
@@ -348,8 +240,13 @@ impl Index {
             }
             let mut ids = left.iter().map(|&row| segment.id(row as usize));
             let ids = Ids::collect(left.len(), || ids.next())?;
-            let codes = segment.codes(&left, book.ks())?.into_data();
-            Ok(Arc::new(Segment::new(codes, book.m(), ids, &self.layout)?))
+            let codes = segment.codes(&left, book.ks())?;
+            with_codes!(codes, |codes| {
+                let mut fresh = Segment::empty(left.len(), book.m(), book.ks(), &self.layout)?;
+                fresh.rooms(SEGMENT_ROWS).for_each(|room| room.write(codes, &self.layout));
+                fresh.name(ids);
+                Ok(Arc::new(fresh))
+            })
         })?;
         rows.segments = segments.into_iter().filter(|segment| segment.len() > 0).collect();
         rows.len = rows.segments.iter().map(|segment| segment.len()).sum();
@@ -658,30 +555,6 @@ enum Scan {
     Interleaved(Batch),
 }
 
-impl Ids {
-    /// `len` ids of `next`, which has them.
-    fn collect(len: usize, mut next: impl FnMut() -> Option<i64>) -> Result<Self> {
-        let mut ids = Self::From(0);
-        for (row, id) in (0..len).map_while(|_| next()).enumerate() {
-            match &mut ids {
-                // So that the id behind the last is a number, too.
-                Self::From(first) if row == 0 && id.checked_add(len as i64).is_some() => {
-                    *first = id;
-                }
-                Self::From(first) if row > 0 && *first + row as i64 == id => {}
-                Self::From(first) => {
-                    let mut each = with_capacity(len, "the ids")?;
-                    each.extend(*first..*first + row as i64);
-                    each.push(id);
-                    ids = Self::Each(each);
-                }
-                Self::Each(each) => each.push(id),
-            }
-        }
-        Ok(ids)
-    }
-}
-
 fn every_row(segment: &Segment) -> Result<Vec<u32>> {
     let mut rows = with_capacity(segment.len(), "the rows of a segment")?;
     rows.extend(0..segment.len() as u32);
@@ -699,35 +572,4 @@ fn sorted(ids: &[i64]) -> Result<Vec<i64>> {
     sorted.extend_from_slice(ids);
     sorted.sort_unstable();
     Ok(sorted)
-}
-
-fn check_ids(ids: Option<&[i64]>, n: usize) -> Result<()> {
-    let Some(ids) = ids else { return Ok(()) };
-    if ids.len() != n {
-        return Err(Error::LengthMismatch { argument: "ids", expected: n, got: ids.len() });
-    }
-    match ids.iter().find(|&&id| id < 0) {
-        Some(&id) => Err(Error::NegativeId { id }),
-        None => Ok(()),
-    }
-}
-
-/// Refuses ids that are stored, or given twice.
-fn check_new(ids: &[i64], segments: &[Arc<Segment>], task: &Task) -> Result<()> {
-    let sorted = sorted(ids)?;
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::DuplicateId { id: pair[0] });
-    }
-    let set = IdSet::for_segments(&sorted, segments)?;
-    threads::map(task, segments.iter().collect(), |segment| {
-        let stored = match segment.ids() {
-            Ids::From(first) => {
-                let from = sorted.partition_point(|id| id < first);
-                sorted.get(from).filter(|&&id| id - first < segment.len() as i64)
-            }
-            Ids::Each(each) => each.iter().filter(|id| set.contains(**id)).min(),
-        };
-        stored.map_or(Ok(()), |&id| Err(Error::DuplicateId { id }))
-    })?;
-    Ok(())
 }

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::bands::{Columns, Plane};
+use super::bands::{self, Columns, Plane};
 use super::layout::Layout;
 use super::memory::Memory;
 use crate::codes::{Code, CodeData, Codes};
-use crate::error::{Result, copied, with_capacity};
-use crate::kernels::{BLOCK, COLUMNS_MASKS, PLANE_MASKS};
+use crate::error::{Result, filled, size, with_capacity};
+use crate::kernels::{BLOCK, COLUMNS, COLUMNS_MASKS, PLANE, PLANE_MASKS, TILE};
 use crate::table::Scan;
 
 /// A part of a segment begins with a multiple of so many blocks of 32 rows: no screen reads more at
@@ -17,8 +17,16 @@ use crate::table::Scan;
 pub(crate) const WIDEST: usize =
     if COLUMNS_MASKS > PLANE_MASKS { COLUMNS_MASKS } else { PLANE_MASKS };
 
-/// Rows of a full segment.
-pub(crate) const SEGMENT_ROWS: usize = 1 << 18;
+/// Rows of a full segment. Fewer in tests, so that small indexes have several.
+pub(crate) const SEGMENT_ROWS: usize = if cfg!(test) { 1 << 11 } else { 1 << 18 };
+
+/// Rows of whole blocks for any screen, and of whole tiles for an encoder.
+pub(crate) const ROOM_ROWS: usize = 768;
+const _: () = assert!(
+    ROOM_ROWS.is_multiple_of(TILE)
+        && ROOM_ROWS.is_multiple_of(2 * PLANE)
+        && ROOM_ROWS.is_multiple_of(COLUMNS)
+);
 
 pub(crate) struct Segment {
     stored: Stored,
@@ -58,32 +66,95 @@ impl Ids {
             Self::Each(ids) => ids[row],
         }
     }
+
+    /// `len` ids of `next`, which has them.
+    pub(crate) fn collect(len: usize, mut next: impl FnMut() -> Option<i64>) -> Result<Self> {
+        let mut ids = Self::From(0);
+        for (row, id) in (0..len).map_while(|_| next()).enumerate() {
+            match &mut ids {
+                // So that the id behind the last is a number, too.
+                Self::From(first) if row == 0 && id.checked_add(len as i64).is_some() => {
+                    *first = id;
+                }
+                Self::From(first) if row > 0 && *first + row as i64 == id => {}
+                Self::From(first) => {
+                    let mut each = with_capacity(len, "the ids")?;
+                    each.extend(*first..*first + row as i64);
+                    each.push(id);
+                    ids = Self::Each(each);
+                }
+                Self::Each(each) => each.push(id),
+            }
+        }
+        Ok(ids)
+    }
+}
+
+/// Room for the codes of rows that follow each other in a segment.
+pub(crate) enum Room<'a> {
+    Nibbles(bands::Room<'a, PLANE>),
+    Grouped(&'a mut [u8], bands::Room<'a, PLANE>),
+    Columns(bands::Room<'a, COLUMNS>),
+    Words(&'a mut [u16]),
+    Longs(&'a mut [u32]),
+}
+
+impl Room<'_> {
+    /// Writes codes `(rows, m)`, each below the codebook's `ks`, in its narrowest integer.
+    pub(crate) fn write<T: Code>(self, codes: &[T], layout: &Layout) {
+        match (self, T::wrap(Cow::Borrowed(codes)), layout) {
+            (Self::Nibbles(room), CodeData::U8(codes), _) => room.nibbles(&codes, |_, code| code),
+            (Self::Grouped(rows, plane), CodeData::U8(codes), Layout::Grouped(groups)) => {
+                rows.copy_from_slice(&codes);
+                plane.nibbles(&codes, |m, code| groups.of(m, code));
+            }
+            (Self::Columns(room), CodeData::U8(codes), _) => room.bytes(&codes),
+            (Self::Words(rows), CodeData::U16(codes), _) => rows.copy_from_slice(&codes),
+            (Self::Longs(rows), CodeData::U32(codes), _) => rows.copy_from_slice(&codes),
+            _ => unreachable!("an index has one layout and one width"),
+        }
+    }
 }
 
 impl Segment {
-    /// `codes` are `(len, m)`, each below the codebook's `ks`, in its narrowest integer.
-    pub(crate) fn new(codes: CodeData<'_>, m: usize, ids: Ids, layout: &Layout) -> Result<Self> {
-        let (len, stored) = match codes {
-            CodeData::U8(codes) => {
-                let len = codes.len();
-                let stored = match layout {
-                    Layout::Nibbles => {
-                        Stored::Nibbles(Plane::new(&codes, m, layout.band(m), |_, code| code)?)
-                    }
-                    Layout::Grouped(groups) => {
-                        let plane =
-                            Plane::new(&codes, m, layout.band(m), |m, code| groups.of(m, code))?;
-                        Stored::Grouped { codes: Memory::of(&codes, "the codes")?, plane }
-                    }
-                    Layout::Columns => Stored::Columns(Columns::new(&codes, m)?),
-                    Layout::Rows => unreachable!("codes of a byte have a screen"),
-                };
-                (len, stored)
-            }
-            CodeData::U16(codes) => (codes.len(), Stored::Words(owned(codes)?)),
-            CodeData::U32(codes) => (codes.len(), Stored::Longs(owned(codes)?)),
+    /// Room for `len` rows of `m` codes below `ks`, numbered from 0.
+    pub(crate) fn empty(len: usize, m: usize, ks: usize, layout: &Layout) -> Result<Self> {
+        let what = "the codes";
+        let codes = size(&[len, m], what)?;
+        let stored = match layout {
+            Layout::Nibbles => Stored::Nibbles(Plane::of(len, m, layout.band(m))?),
+            Layout::Grouped(_) => Stored::Grouped {
+                codes: Memory::zeroed(codes, what)?,
+                plane: Plane::of(len, m, layout.band(m))?,
+            },
+            Layout::Columns => Stored::Columns(Columns::of(len, m)?),
+            Layout::Rows if ks <= u16::MAX_KS => Stored::Words(filled(codes, 0, what)?),
+            Layout::Rows => Stored::Longs(filled(codes, 0, what)?),
         };
-        Ok(Self { stored, ids, m, len: len / m })
+        Ok(Self { stored, ids: Ids::From(0), m, len })
+    }
+
+    /// All room, for `rows` rows each: a multiple of [`ROOM_ROWS`].
+    pub(crate) fn rooms(&mut self, rows: usize) -> impl Iterator<Item = Room<'_>> {
+        let (codes, blocks) = (rows * self.m, rows / (2 * PLANE));
+        let rooms: Box<dyn Iterator<Item = Room<'_>>> = match &mut self.stored {
+            Stored::Nibbles(plane) => Box::new(plane.rooms(blocks).map(Room::Nibbles)),
+            Stored::Grouped { codes: all, plane } => {
+                let rooms = all.chunks_mut(codes).zip(plane.rooms(blocks));
+                Box::new(rooms.map(|(rows, plane)| Room::Grouped(rows, plane)))
+            }
+            Stored::Columns(columns) => {
+                Box::new(columns.rooms(rows / COLUMNS).map(Room::Columns))
+            }
+            Stored::Words(all) => Box::new(all.chunks_mut(codes).map(Room::Words)),
+            Stored::Longs(all) => Box::new(all.chunks_mut(codes).map(Room::Longs)),
+        };
+        rooms
+    }
+
+    /// Gives the rows their ids.
+    pub(crate) fn name(&mut self, ids: Ids) {
+        self.ids = ids;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -185,13 +256,5 @@ impl Segment {
             }
         }
         Ok(codes)
-    }
-}
-
-fn owned<T: Copy>(codes: Cow<'_, [T]>) -> Result<Vec<T>> {
-    match codes {
-        // A segment keeps no spare room.
-        Cow::Owned(codes) if codes.len() == codes.capacity() => Ok(codes),
-        codes => copied(&codes, "the codes"),
     }
 }

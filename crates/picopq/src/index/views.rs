@@ -286,14 +286,11 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::CodeData;
     use crate::index::layout::Layout;
-    use crate::index::segment::Ids;
     use crate::random::LegacyRandom;
 
     fn segment(rows: usize) -> Arc<Segment> {
-        let codes = CodeData::U16(vec![0; rows].into());
-        Arc::new(Segment::new(codes, 1, Ids::From(0), &Layout::Rows).unwrap())
+        Arc::new(Segment::empty(rows, 1, 1, &Layout::Rows).unwrap())
     }
 
     /// However the rows are divided, each block is in one part once, and every tile begins where a
