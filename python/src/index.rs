@@ -96,7 +96,8 @@ impl Index {
         let ids = ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
         let cost = cost(&[vecs.as_slice().len(), self.0.quantizer().codebook().ks()]);
         // Listeners hear the end before rows are stored: what they raise leaves the index as it is.
-        let rows = run(py, cost, Listeners::new(progress, None), |task| self.0.prepare(vecs, task))?;
+        let rows =
+            run(py, cost, Listeners::new(progress, None), |task| self.0.prepare(vecs, task))?;
         run(py, self.stored_cost(rows.len()), Listeners::default(), |task| rows.store(ids, task))
     }
 

@@ -4,7 +4,7 @@
 
 use crate::codes::{Code, Codes, check_shape, with_codes, with_width};
 use crate::error::{Error, Result, collected, copied, filled, size};
-use crate::kernels::{ANY, Kernels, Nearest, Panel, TILE, Tile, centre};
+use crate::kernels::{ANY, Kernels, Nearest, Panel, TILE, Tile, centre, shares};
 use crate::kmeans::{self, Clusters, Last};
 use crate::linalg::{Rotation, block_rows};
 use crate::metric::Metric;
@@ -371,8 +371,8 @@ const TABLE_QUERIES: usize = 32;
 
 /// Multiply-adds that one task of an encoding does, about a millisecond's worth.
 const CHUNK_WORK: usize = 1 << 25;
-/// Rows whose sub-vectors stay in the cache while the sub-spaces take their turns.
-const ENCODE_ROWS: usize = 8 * TILE;
+/// Rows that stay in the cache while the sub-spaces take their turns, and the next are fetched.
+const ENCODE_ROWS: usize = 2 * TILE;
 
 /// Codewords laid out for the kernels, for one call.
 pub(crate) struct Encoder<'a> {
@@ -402,7 +402,7 @@ impl<'a> Encoder<'a> {
     /// Rows of one task: whole blocks, of which a cheap code takes more.
     pub(crate) fn chunk_rows(&self) -> usize {
         let work = self.book.ks * self.book.dim();
-        (CHUNK_WORK / work).clamp(TILE, 16 * ENCODE_ROWS) / TILE * TILE
+        (CHUNK_WORK / work).clamp(TILE, 64 * ENCODE_ROWS) / TILE * TILE
     }
 
     /// Encodes rows of the book's dimension, all at once on all threads.
@@ -430,42 +430,101 @@ impl<'a> Encoder<'a> {
     /// Encodes a chunk of rows; `false` if it met a value that is not allowed.
     pub(crate) fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<bool> {
         let (m, dim) = (self.book.m, self.book.dim());
-        let mut tile = Tile::new(self.book.ds);
-        let mut found = Nearest::new();
-        let mut rotated = match self.rotation {
-            Some(_) => filled(rows.len().min(ENCODE_ROWS * dim), 0.0, "the rotated vectors")?,
-            None => Vec::new(),
+        let mut space = Space {
+            tile: Tile::new(self.book.ds),
+            found: Nearest::new(),
+            rotated: match self.rotation {
+                Some(_) => filled(rows.len().min(ENCODE_ROWS * dim), 0.0, "the rotated vectors")?,
+                None => Vec::new(),
+            },
         };
-        for (rows, codes) in rows.chunks(ENCODE_ROWS * dim).zip(codes.chunks_mut(ENCODE_ROWS * m)) {
-            if !all_within(rows, vector_limit(dim)) {
+        let (mut rows, mut codes, mut next) = (rows, codes, first_block(rows, dim));
+        // No block fetches the first: it comes faster from end to end than tile by tile.
+        if !all_within(next, vector_limit(dim)) {
+            return Ok(false);
+        }
+        while !next.is_empty() {
+            let block = next;
+            rows = &rows[block.len()..];
+            next = first_block(rows, dim);
+            let (out, others) = codes.split_at_mut(block.len() / dim * m);
+            if !self.run_block(block, next, out, &mut space, task)? {
                 return Ok(false);
             }
-            let rows = match self.rotation {
-                None => rows,
-                Some(rotation) => {
-                    let rotated = &mut rotated[..rows.len()];
-                    rotation.apply_rows(rows, rotated);
-                    if !all_within(rotated, codeword_limit(self.book.ds)) {
-                        return Err(Error::NotOrthogonal);
-                    }
-                    rotated
+            codes = others;
+        }
+        Ok(true)
+    }
+
+    /// Encodes a block of rows, while the processor fetches the values `ahead`.
+    fn run_block<T: Code>(
+        &self,
+        rows: &[f32],
+        ahead: &[f32],
+        codes: &mut [T],
+        space: &mut Space,
+        task: &Task,
+    ) -> Result<bool> {
+        let (m, dim) = (self.book.m, self.book.dim());
+        let Space { tile, found, rotated } = space;
+        let limit = vector_limit(dim);
+        let mut checked = self.rotation.is_some();
+        if checked && !all_within(rows, limit) {
+            return Ok(false);
+        }
+        let rows = match self.rotation {
+            None => rows,
+            Some(rotation) => {
+                let rotated = &mut rotated[..rows.len()];
+                rotation.apply_rows(rows, rotated);
+                if !all_within(rotated, codeword_limit(self.book.ds)) {
+                    return Err(Error::NotOrthogonal);
                 }
-            };
-            for (sub_space, panel) in self.panels.iter().enumerate() {
-                let tiles = rows.chunks(TILE * dim).zip(codes.chunks_mut(TILE * m));
-                for (rows, codes) in tiles {
-                    task.check()?;
-                    let columns = &rows[sub_space * panel.ds()..];
-                    tile.load(self.kernels, columns, dim, panel.centre());
-                    self.kernels.codes(panel, tile.view(), &mut found);
-                    for (row, &code) in codes.chunks_exact_mut(m).zip(&found.codes) {
-                        row[sub_space] = T::from_index(code);
+                rotated
+            }
+        };
+        let mut ahead = shares(ahead, m * rows.len().div_ceil(TILE * dim));
+        for (sub_space, panel) in self.panels.iter().enumerate() {
+            let short = short(panel.centre(), limit);
+            for (of_tile, codes) in rows.chunks(TILE * dim).zip(codes.chunks_mut(TILE * m)) {
+                task.check()?;
+                let columns = &of_tile[sub_space * panel.ds()..];
+                tile.load(self.kernels, columns, dim, panel.centre());
+                if !checked && !tile.is_within(short) {
+                    if !all_within(rows, limit) {
+                        return Ok(false);
                     }
+                    checked = true;
+                }
+                let ahead = ahead.next().unwrap_or_default();
+                self.kernels.codes(panel, tile.view(ahead), found);
+                for (row, &code) in codes.chunks_exact_mut(m).zip(&found.codes) {
+                    row[sub_space] = T::from_index(code);
                 }
             }
         }
         Ok(true)
     }
+}
+
+/// What a thread encodes with.
+struct Space {
+    tile: Tile,
+    found: Nearest,
+    rotated: Vec<f32>, // (rows, dim)
+}
+
+fn first_block(rows: &[f32], dim: usize) -> &[f32] {
+    &rows[..rows.len().min(ENCODE_ROWS * dim)]
+}
+
+/// A row of a sub-space whose squared length, less `centre`, is at most this has no value beyond
+/// `limit`.
+fn short(centre: &[f32], limit: f32) -> f32 {
+    let most = centre.iter().fold(0.0, |most: f32, c| most.max(c.abs()));
+    // Half of it leaves room for rounding. No square is below a negative number.
+    let room = (limit - most) / 2.0;
+    room * room.abs()
 }
 
 /// A trained product quantizer that owns its codewords.

@@ -359,7 +359,7 @@ impl Search {
             chunk.balls.iter().zip(tiles.zip(answers))
         {
             task.check()?;
-            let tile = TileRef { lanes, norms };
+            let tile = TileRef { lanes, norms, ahead: &[] };
             let (kernels, panel) = (self.kernels, &self.panel);
             match ball.owner {
                 Some(owner) => {

@@ -143,9 +143,7 @@ impl Segment {
                 let rooms = all.chunks_mut(codes).zip(plane.rooms(blocks));
                 Box::new(rooms.map(|(rows, plane)| Room::Grouped(rows, plane)))
             }
-            Stored::Columns(columns) => {
-                Box::new(columns.rooms(rows / COLUMNS).map(Room::Columns))
-            }
+            Stored::Columns(columns) => Box::new(columns.rooms(rows / COLUMNS).map(Room::Columns)),
             Stored::Words(all) => Box::new(all.chunks_mut(codes).map(Room::Words)),
             Stored::Longs(all) => Box::new(all.chunks_mut(codes).map(Room::Longs)),
         };

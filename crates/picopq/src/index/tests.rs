@@ -231,7 +231,7 @@ fn segments_one_after_another_answer_as_the_plain_scan_does() {
             case.codes.extend(codes);
         }
         case.ids = (0..8300).collect();
-        assert_eq!(case.index.rows.load().segments.len(), 4);
+        assert_eq!(case.index.rows.load().segments.len(), 5);
         for k in 1..32 {
             case.check(k, Filter::All, |_| true);
         }

@@ -19,7 +19,7 @@ use super::avx2::{Row, load_strip};
 use super::integers::{Integers, LONGEST_CODEWORD, LONGEST_ROW, Space, Strip};
 use super::{
     ANY, CHUNK, InstructionSet, Kernels, Nearest, Panel, STRIP, TILE, TileRef, integers_vnni,
-    of_dimension,
+    of_dimension, prefetch, shares,
 };
 
 const LANES: usize = 8;
@@ -52,7 +52,10 @@ fn nearest_in_tile<const DIFFERENCES: bool, const DS: usize>(
 ) -> bool {
     let Nearest { codes, distances, space, crowded } = out;
     let mut others = 0;
+    // A processor has room for a dozen lines that it waits for.
+    let mut ahead = shares(tile.ahead, TILE / STRIP);
     for first in (0..TILE).step_by(STRIP) {
+        ahead.next().into_iter().for_each(prefetch);
         let squares = convert::<DIFFERENCES, DS>(integers, tile, first, &mut space.pairs);
         if !all_fit(squares) {
             return false;

@@ -35,7 +35,7 @@ mod scan_vbmi;
 pub(crate) use look_up::Planes;
 pub(crate) use scan::{
     BLOCK, BYTE, Band, COLUMNS, COLUMNS_MASKS, Entry, LANES, LISTED, Lanes, NIBBLES, PLANE,
-    PLANE_MASKS, Sieve, Step, Sums, byte, nibble, prefetch,
+    PLANE_MASKS, Sieve, Step, Sums, byte, nibble, prefetch, shares,
 };
 
 use std::ops::Range;
@@ -197,6 +197,7 @@ impl Kernels {
     fn search(self, panel: &Panel, tile: TileRef<'_>, out: &mut Nearest, measure: bool) {
         assert_eq!(tile.lanes.len(), panel.ds * TILE);
         if let Some(numbers) = ALL_OF_FEW.get(..panel.by_codeword.len() / panel.ds) {
+            prefetch(tile.ahead);
             for strip in 0..TILE / STRIP {
                 self.nearest_among(panel, numbers, tile, strip, out);
             }
@@ -210,6 +211,7 @@ impl Kernels {
         {
             return;
         }
+        prefetch(tile.ahead);
         match self.0 {
             InstructionSet::Scalar => scalar::nearest(panel, tile, out),
             #[cfg(target_arch = "x86_64")]
@@ -449,6 +451,8 @@ pub(crate) fn centre(rows: &[f32], dim: usize, columns: Range<usize>) -> Vec<f32
 pub(crate) struct TileRef<'a> {
     pub(crate) lanes: &'a [f32],       // (ds, TILE)
     pub(crate) norms: &'a [f32; TILE], // |x|^2 of each row
+    /// What is read next: the processor fetches it meanwhile.
+    pub(crate) ahead: &'a [f32],
 }
 
 /// A tile that owns its memory, for rows that are read once.
@@ -469,8 +473,13 @@ impl Tile {
         kernels.load(rows, count, place, centre, &mut self.lanes, &mut self.norms);
     }
 
-    pub(crate) fn view(&self) -> TileRef<'_> {
-        TileRef { lanes: &self.lanes, norms: &self.norms }
+    /// Whether no row is longer, by the square of its length. Lanes past the last row may deny it.
+    pub(crate) fn is_within(&self, square: f32) -> bool {
+        self.norms.iter().fold(true, |all, &norm| all & (norm <= square))
+    }
+
+    pub(crate) fn view<'a>(&'a self, ahead: &'a [f32]) -> TileRef<'a> {
+        TileRef { lanes: &self.lanes, norms: &self.norms, ahead }
     }
 }
 

@@ -30,7 +30,7 @@ fn run(kernels: Kernels, rows: &[f32], codewords: &[f32], ds: usize) -> Nearest 
     let mut tile = Tile::new(ds);
     tile.load(kernels, rows, ds, panel.centre());
     let mut found = Nearest::new();
-    kernels.nearest(&panel, tile.view(), &mut found);
+    kernels.nearest(&panel, tile.view(&[]), &mut found);
     found
 }
 
@@ -110,15 +110,15 @@ fn lists_of_codewords_are_searched_alike() {
                     let mut tile = Tile::new(ds);
                     tile.load(kernels, &rows, ds, &middle);
                     let (mut wanted, mut found) = (Nearest::new(), Nearest::new());
-                    kernels.nearest(&few, tile.view(), &mut wanted);
+                    kernels.nearest(&few, tile.view(&[]), &mut wanted);
                     for strip in 0..TILE / STRIP {
-                        kernels.nearest_among(&panel, &numbers, tile.view(), strip, &mut found);
+                        kernels.nearest_among(&panel, &numbers, tile.view(&[]), strip, &mut found);
                     }
                     let codes = wanted.codes.map(|code| numbers[code as usize]);
                     assert_eq!(found.codes, codes, "{kernels:?} ds {ds} ks {ks} step {step}");
                     assert_eq!(found.distances, wanted.distances);
                     for strip in 0..TILE / STRIP {
-                        kernels.codes_among(&panel, &numbers, tile.view(), strip, &mut found);
+                        kernels.codes_among(&panel, &numbers, tile.view(&[]), strip, &mut found);
                     }
                     assert_eq!(found.codes, codes, "{kernels:?} ds {ds} ks {ks} step {step}");
                 }
@@ -178,9 +178,9 @@ fn integers_lead_to_what_f32_leads_to() {
                 tile.load(kernels, rows, ds, panel.centre());
                 let [mut plain, mut found, mut codes] = [(); 3].map(|()| Nearest::new());
                 plain.crowded = PATIENCE;
-                kernels.nearest(&panel, tile.view(), &mut plain);
-                kernels.nearest(&panel, tile.view(), &mut found);
-                kernels.codes(&panel, tile.view(), &mut codes);
+                kernels.nearest(&panel, tile.view(&[]), &mut plain);
+                kernels.nearest(&panel, tile.view(&[]), &mut found);
+                kernels.codes(&panel, tile.view(&[]), &mut codes);
                 assert_eq!(found.codes, plain.codes, "{kernels:?} ds {ds} ks {ks} case {case}");
                 assert_eq!(found.distances, plain.distances, "{kernels:?} ds {ds} case {case}");
                 assert_eq!(codes.codes, plain.codes, "{kernels:?} ds {ds} ks {ks} case {case}");
@@ -202,13 +202,13 @@ fn crowded_tiles_are_left_to_f32() {
         tile.load(kernels, &codewords[16..], 16, panel.centre());
         let mut found = Nearest::new();
         for tries in 1..=2 * PATIENCE {
-            kernels.nearest(&panel, tile.view(), &mut found);
+            kernels.nearest(&panel, tile.view(&[]), &mut found);
             assert_eq!(found.crowded, tries.min(PATIENCE), "{kernels:?}");
         }
         let numbers: Vec<u32> = (0..256).collect();
         let mut found = Nearest::new();
         for tries in 1..=2 * PATIENCE {
-            kernels.codes_among(&panel, &numbers, tile.view(), 0, &mut found);
+            kernels.codes_among(&panel, &numbers, tile.view(&[]), 0, &mut found);
             assert_eq!(found.crowded, tries.min(PATIENCE), "{kernels:?}");
         }
         // Rows on codewords that are far from each other.
@@ -217,7 +217,7 @@ fn crowded_tiles_are_left_to_f32() {
         tile.load(kernels, &codewords, 16, panel.centre());
         for left in [1, 0, 0] {
             found.crowded = found.crowded.min(2);
-            kernels.codes_among(&panel, &numbers, tile.view(), 0, &mut found);
+            kernels.codes_among(&panel, &numbers, tile.view(&[]), 0, &mut found);
             assert_eq!(found.crowded, left, "{kernels:?}");
         }
     }

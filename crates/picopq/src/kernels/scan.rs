@@ -219,6 +219,11 @@ impl Kernels {
     }
 }
 
+/// `count` equal shares of `values`, where there are enough.
+pub(crate) fn shares(values: &[f32], count: usize) -> std::slice::Chunks<'_, f32> {
+    values.chunks(values.len().div_ceil(count).max(1))
+}
+
 /// Has the processor fetch `values`, which will be read soon.
 #[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
