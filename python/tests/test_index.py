@@ -32,6 +32,29 @@ def plain(
     return dists[order], ids[order]
 
 
+@pytest.mark.parametrize("ks", [16, 200])
+def test_many_vectors_are_stored_as_their_codes(ks: int) -> None:
+    """More than a segment of the index: they are encoded into their places."""
+    vecs = np.random.default_rng(2).normal(size=(600_001, 8)).astype(np.float32)
+    model = PQ(4, ks, verbose=False).fit(vecs[:2000], iter=2)
+    codes, index = model.encode(vecs), Index(model)
+
+    def refuse(done: int, total: int) -> None:
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        index.add(vecs, progress=refuse)
+    assert len(index) == 0
+    told: list[tuple[int, int]] = []
+    index.add(vecs[:7]).add(vecs[7:], progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (599_994, 599_994)
+    assert np.array_equal(index.codes, codes) and np.array_equal(index.ids, np.arange(600_001))
+    for query in vecs[:3]:
+        dists, found = index.search(query, 5)
+        wanted = plain(model, codes, index.ids, query, 5)
+        assert np.array_equal(dists, wanted[0]) and np.array_equal(found, wanted[1])
+
+
 @pytest.mark.parametrize("kind", ["pq", "opq"])
 @pytest.mark.parametrize("ks", [16, 200, 300])
 @pytest.mark.parametrize("metric", ["l2", "dot"])

@@ -315,6 +315,46 @@ fn values_whose_squared_distances_overflow() {
     ]);
 }
 
+/// Rows are encoded tile by tile, block by block and in parallel; codewords may be as far away as rows.
+#[test]
+fn a_bad_value_is_found_wherever_it_is() {
+    const DIM: usize = 6;
+    let limit = ((f64::from(f32::MAX) / 33.0).sqrt() / DIM as f64) as f32;
+    for (ks, m, spread) in [(4, 3, 1.0), (40, 3, 1.0), (40, 1, 1.0), (40, 2, 0.9 * limit)] {
+        let codewords: Vec<f32> = (0..ks * DIM).map(|i| (i % 7) as f32 * spread / 6.0).collect();
+        let book = Codebook::new(&codewords, m, ks, DIM / m).unwrap();
+        let encode = |rows: &[f32]| {
+            let rows = Vectors::new(rows, DIM).unwrap();
+            let mut codes = vec![0_u8; rows.len() * m];
+            book.encode_into(None, rows, &mut codes, &Task::new()).map(|()| codes)
+        };
+        let mut data: Vec<f32> = (0..3000 * DIM).map(|i| (i % 11) as f32 * spread / 10.0).collect();
+        let codes = encode(&data).unwrap();
+        for row in [0, 1, 47, 48, 95, 96, 100, 1007, 1008, 2111, 2999] {
+            for column in 0..DIM {
+                let at = row * DIM + column;
+                let good = std::mem::replace(&mut data[at], limit);
+                let large = encode(&data).unwrap();
+                assert!(
+                    codes.iter().zip(&large).enumerate().all(|(i, (a, b))| a == b || i / m == row)
+                );
+                for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    data[at] = value;
+                    let wanted = Error::NonFinite { argument: "vectors", row, column, count: 1 };
+                    assert_eq!(encode(&data), Err(wanted), "ks {ks} m {m}");
+                }
+                for value in [limit * 1.000_001, -limit * 1.000_001, f32::MAX] {
+                    data[at] = value;
+                    let (argument, limit) = ("vectors", limit as u64);
+                    let wanted = Error::TooLarge { argument, row, column, dim: DIM, limit };
+                    assert_eq!(encode(&data), Err(wanted), "ks {ks} m {m}");
+                }
+                data[at] = good;
+            }
+        }
+    }
+}
+
 #[test]
 fn codes_without_a_codeword() {
     // Codes of a larger codebook, too large for this one.

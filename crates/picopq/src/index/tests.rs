@@ -306,6 +306,62 @@ fn rows_keep_their_ids_and_codes() {
     assert_eq!(blocks.iter().map(Codes::len).sum::<usize>(), ids.len());
 }
 
+/// Vectors that fill segments are encoded into their places; what is stored does not show it.
+#[test]
+fn vectors_are_stored_as_their_codes() {
+    let sizes = [700, SEGMENT_ROWS, 3, 2 * SEGMENT_ROWS + 1];
+    for (ks, seed) in [(16, 2), (40, 2), (40, 3), (256, 3), (300, 2), (65_537, 2)] {
+        let mut case = case((5, ks, 0, 3), Metric::L2, Values::Normal, false, seed);
+        let mut random = LegacyRandom::new(seed);
+        let mut all = Vec::new();
+        for n in sizes {
+            let values = Values::Normal.draw(&mut random, n * case.m);
+            let vectors = Vectors::new(&values, case.m).unwrap();
+            let prepared = case.index.prepare(vectors, &Task::new()).unwrap();
+            assert_eq!((prepared.len(), case.index.len()), (n, all.len() / case.m));
+            prepared.store(None, &Task::new()).unwrap();
+            all.extend(values);
+        }
+        let vectors = Vectors::new(&all, case.m).unwrap();
+        let codes = case.index.quantizer().encode(vectors, &Task::new()).unwrap();
+        assert_eq!(case.index.codes().unwrap(), codes, "ks {ks}");
+        extend(&mut case.codes, &codes);
+        case.ids = (0..vectors.len() as i64).collect();
+        for k in [1, 10, 5000] {
+            case.check(k, Filter::All, |_| true);
+        }
+    }
+}
+
+/// What cannot be encoded, or stored, changes nothing, however many vectors there are.
+#[test]
+fn a_refused_encoding_leaves_nothing_behind() {
+    let case = case((5, 40, 100, 1), Metric::L2, Values::Normal, false, 1);
+    let n = SEGMENT_ROWS + 100;
+    for (row, value) in [(0, f32::NAN), (n - 1, f32::INFINITY), (SEGMENT_ROWS, 1e30)] {
+        let mut values = vec![0.5; n * 5];
+        values[row * 5 + 2] = value;
+        let vectors = Vectors::new(&values, 5).unwrap();
+        let wanted = case.index.quantizer().encode(vectors, &Task::new()).unwrap_err();
+        assert_eq!(case.index.add(vectors, None, &Task::new()), Err(wanted));
+    }
+    let values = vec![0.5; n * 5];
+    let vectors = Vectors::new(&values, 5).unwrap();
+    let prepare = || case.index.prepare(vectors, &Task::new()).unwrap();
+    let twice = vec![7; n];
+    assert_eq!(prepare().store(Some(&twice), &Task::new()), Err(Error::DuplicateId { id: 7 }));
+    let wanted = Error::LengthMismatch { argument: "ids", expected: n, got: 2 };
+    assert_eq!(prepare().store(Some(&[7, 8]), &Task::new()), Err(wanted));
+    let cancelled = Task::new();
+    cancelled.cancel();
+    assert_eq!(case.index.add(vectors, None, &cancelled), Err(Error::Cancelled));
+    let narrow = Vectors::new(&values, 1).unwrap();
+    let wanted = Error::DimensionMismatch { argument: "vectors", expected: 5, got: 1 };
+    assert_eq!(case.index.add(narrow, None, &Task::new()), Err(wanted));
+    drop(prepare());
+    assert_eq!(case.index.ids().unwrap(), case.ids);
+}
+
 #[test]
 fn a_refused_addition_leaves_nothing_behind() {
     let pq = Pq::from_codewords(vec![0.0, 1.0, 2.0, 3.0], 2, 2, 1, Metric::L2).unwrap();
