@@ -74,7 +74,7 @@ pub fn ground_truth(
         answers.resize(queries.len(), Vec::new());
         return Ok(answers);
     }
-    let exact = Exact::new(base, k, metric);
+    let exact = Exact::new(base, k, metric)?;
     let blocks = queries.as_slice().chunks((BLOCK_NEIGHBORS / k).clamp(1, BLOCK_QUERIES) * dim);
     let parts = (PIECES / blocks.len().max(1)).clamp(1, n.div_ceil(exact.tile_rows));
     let rows = |part| part * n / parts..(part + 1) * n / parts;
@@ -113,11 +113,11 @@ struct Bound {
 }
 
 impl<'a> Exact<'a> {
-    fn new(base: Vectors<'a>, k: usize, metric: Metric) -> Self {
+    fn new(base: Vectors<'a>, k: usize, metric: Metric) -> Result<Self> {
         let dim = base.dim();
         let centre = match metric {
-            Metric::L2 => centre(base.as_slice(), dim, 0..dim),
-            Metric::Dot => vec![0.0; dim],
+            Metric::L2 => centre(base.as_slice(), dim, 0..dim)?,
+            Metric::Dot => filled(dim, 0.0, "the centre")?,
         };
         // However it is summed, a product of dim terms is off by at most dim u / (1 - dim u) times
         // |q| |x| (Higham, "Accuracy and stability of numerical algorithms", section 3.1). The
@@ -125,7 +125,7 @@ impl<'a> Exact<'a> {
         let roundings = (dim + 64) as f64 * f64::from(f32::EPSILON) / 2.0;
         let gamma = if roundings < 0.5 { roundings / (1.0 - roundings) } else { NO_BOUND };
         let tile_rows = (TILE_VALUES / dim).clamp(LANES, BLOCK_QUERIES * LANES);
-        Self { base, k, metric, centre, gamma, tile_rows }
+        Ok(Self { base, k, metric, centre, gamma, tile_rows })
     }
 
     /// The best of the rows in a range for each query of a block, as sorted (key, id).
@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn the_bound_excludes_nearly_all_rows() {
         let rows = values(4096 * 64, |x| 1e3 + x);
-        let exact = Exact::new(Vectors::new(&rows, 64).unwrap(), 1, Metric::L2);
+        let exact = Exact::new(Vectors::new(&rows, 64).unwrap(), 1, Metric::L2).unwrap();
         let (query, best) = (&rows[..64], 90.0);
         let mut centred = vec![0.0; rows.len()];
         exact.centred(&rows, &mut centred);

@@ -393,7 +393,7 @@ impl<'a> Encoder<'a> {
         let kernels = Kernels::active()?;
         let panel = |m| {
             let codewords = book.sub_space(m);
-            Panel::new(codewords, centre(codewords, book.ds, 0..book.ds))
+            Panel::new(codewords, centre(codewords, book.ds, 0..book.ds)?)
         };
         let panels = threads::map(task, (0..book.m).collect(), panel)?;
         Ok(Self { panels, book, rotation, kernels })
@@ -431,7 +431,7 @@ impl<'a> Encoder<'a> {
     pub(crate) fn run<T: Code>(&self, rows: &[f32], codes: &mut [T], task: &Task) -> Result<bool> {
         let (m, dim) = (self.book.m, self.book.dim());
         let mut space = Space {
-            tile: Tile::new(self.book.ds),
+            tile: Tile::new(self.book.ds)?,
             found: Nearest::new(),
             rotated: match self.rotation {
                 Some(_) => filled(rows.len().min(ENCODE_ROWS * dim), 0.0, "the rotated vectors")?,

@@ -83,7 +83,7 @@ impl<'a> Points<'a> {
         task: &Task,
     ) -> Result<Self> {
         let n = vectors.len();
-        let centre = kernels::centre(vectors.as_slice(), vectors.dim(), columns.clone());
+        let centre = kernels::centre(vectors.as_slice(), vectors.dim(), columns.clone())?;
         let few = columns.len() <= ARRANGED_DIM && ks <= ARRANGED_KS;
         let arrangeable = few && n / ks >= LEAST_ARRANGED_ROWS;
         let chunk_rows = if arrangeable {

@@ -231,6 +231,15 @@ fn refusals_are_errors_and_change_nothing() {
                 assert_eq!((found[0].len(), GROWN.load(SeqCst) - before), (k, 0), "{index:?}");
             }
         }
+        // Long sub-vectors.
+        let long = Pq::from_codewords(uniform(2, 40 * n), 1, 40, n, Metric::L2).unwrap();
+        let few = Vectors::new(&data, n).unwrap();
+        each("encode, long", &mut || long.encode(few).map(drop), &all_intact);
+        // More rows than a segment has.
+        let narrow = Pq::from_codewords(uniform(2, 40), 1, 40, 1, Metric::L2).unwrap();
+        let index = Index::new(narrow).unwrap();
+        let many = Vectors::new(&data, 1).unwrap();
+        each("add, many", &mut || index.add(many, None, &task()), &|| index.is_empty());
         let wide = Pq::from_codewords(uniform(2, 256 * 64), 64, 256, 1, Metric::L2).unwrap();
         let index = Index::new(wide).unwrap();
         index.add(vectors, None, &task()).unwrap();

@@ -11,7 +11,9 @@
 //! exact scan: its error is at most m 2^-24 times the sum of the magnitudes added, of which each,
 //! for such a code, is at most |l(m)| + |T - b|.
 
+use crate::error::{Result, collected};
 use crate::kernels::byte;
+
 /// What the limit stands for when the table is made.
 const FULL: f64 = 254.0;
 /// The table is made anew when the limit has fallen so far that the bytes get coarse.
@@ -43,13 +45,13 @@ pub(crate) enum Aim {
 
 impl Bound {
     /// `keys` has the shape `(m, width)`.
-    pub(crate) fn new(keys: &[f32], width: usize) -> Self {
+    pub(crate) fn new(keys: &[f32], width: usize) -> Result<Self> {
         let rows = keys.chunks_exact(width);
-        let least: Vec<f32> =
-            rows.map(|row| row.iter().copied().fold(f32::INFINITY, f32::min)).collect();
-        let base = least.iter().map(|&least| f64::from(least)).sum();
+        let of_row = |row: &[f32]| row.iter().copied().fold(f32::INFINITY, f32::min);
+        let least = collected(rows.map(of_row), keys.len() / width, "the least entries")?;
+        let base = least.iter().map(|&least: &f32| f64::from(least)).sum();
         let magnitude = least.iter().map(|&least| f64::from(least).abs()).sum();
-        Self { least, base, magnitude, room: 0.0 }
+        Ok(Self { least, base, magnitude, room: 0.0 })
     }
 
     /// How the table that there is serves a limit.
@@ -124,7 +126,7 @@ mod tests {
                     let keys: Vec<f32> = (0..m * 16)
                         .map(|_| (scale * (offset + spread * random.normal())) as f32)
                         .collect();
-                    let mut bound = Bound::new(&keys, 16);
+                    let mut bound = Bound::new(&keys, 16).unwrap();
                     let mut sums: Vec<(f32, Vec<usize>)> = (0..200)
                         .map(|_| {
                             let code: Vec<usize> =
@@ -166,7 +168,7 @@ mod tests {
         for scale in [1e-20, 1.0, 1e20] {
             let key = |_| (scale * random.normal().abs()) as f32;
             let keys: Vec<f32> = (0..1 << 20).map(key).collect();
-            let mut bound = Bound::new(&keys, keys.len());
+            let mut bound = Bound::new(&keys, keys.len()).unwrap();
             assert_eq!(bound.fit((2.0 * scale) as f32), 254);
             let least = f64::from(bound.least[0]);
             for (entry, key) in bound.entries(&keys, keys.len()).zip(&keys) {
@@ -188,7 +190,7 @@ mod tests {
         for at in 0..2000 {
             let limit = 254.1 - at as f32 / 1e4;
             let keys = [0.0, key].repeat(m as usize);
-            let mut bound = Bound::new(&keys, 2);
+            let mut bound = Bound::new(&keys, 2).unwrap();
             assert_eq!(bound.fit(limit), 254);
             let bytes: u32 = bound.entries(&keys, 2).map(u32::from).sum();
             assert!(bytes <= bound.of(sum).into(), "limit {limit}");
@@ -202,7 +204,7 @@ mod tests {
         for _ in 0..1000 {
             let keys = [0.0; 6].map(|least: f32| least + random.uniform() as f32);
             let limit = 6.0 * random.uniform() as f32;
-            let mut bound = Bound::new(&keys, 2);
+            let mut bound = Bound::new(&keys, 2).unwrap();
             assert_eq!(bound.aim(limit), Aim::Renew, "{keys:?} {limit}");
             assert_eq!(bound.fit(limit), 254);
             assert_eq!(bound.aim(limit), Aim::Keep(254), "{keys:?} {limit}");
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn a_limit_that_halves_renews_the_table() {
         let keys = [0.0, 10.0, 0.0, 10.0];
-        let mut bound = Bound::new(&keys, 2);
+        let mut bound = Bound::new(&keys, 2).unwrap();
         let bytes = |bound: &Bound| bound.entries(&keys, 2).collect::<Vec<_>>();
         assert_eq!(bound.aim(f32::INFINITY), Aim::Blind);
         assert_eq!((bound.aim(16.0), bound.fit(16.0)), (Aim::Renew, 254));

@@ -35,7 +35,9 @@ impl Batch {
     pub(crate) fn new<C: Collect>(seekers: &[Seeker<'_, C>], m: usize) -> Result<Self> {
         let ks = seekers.first().map_or(1, |seeker| seeker.keys().len() / m);
         let mut queries = with_capacity(seekers.len(), "the bounds")?;
-        queries.extend(seekers.iter().map(|seeker| Bound::new(seeker.keys(), ks)));
+        for seeker in seekers {
+            queries.push(Bound::new(seeker.keys(), ks)?);
+        }
         let what = "the interleaved tables";
         // A lane without a query passes nothing.
         let mut keys = filled(m * ks, [f32::INFINITY; LANES], what)?;

@@ -371,6 +371,7 @@ impl Index {
         let selections = filter::select(filter, &rows.segments, task)?;
 
         let (batch, count) = self.divide(nq, rows.len, k, threads::num_threads())?;
+        let batch = batch.min(nq).max(1);
         let lead = |rows, queries| match self.layout {
             Layout::Grouped(_) if !self.interleaves(queries, rows) => {
                 ordered::lead(rows, k, book.m())

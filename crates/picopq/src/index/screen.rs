@@ -105,7 +105,7 @@ impl Screen {
         let what = "the screen's table";
         let (entries, order) = (with_capacity(keys.len(), what)?, with_capacity(BANDS, what)?);
         Ok(Self {
-            bound: Bound::new(&keys, width),
+            bound: Bound::new(&keys, width)?,
             keys,
             width,
             table: Table { entries, band: band * width, order },

@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use integers::{Integers, Space};
 
-use crate::error::{Error, Result, filled, size, with_capacity};
+use crate::error::{Error, Result, collected, filled, size, with_capacity};
 use crate::metric::Metric;
 
 /// Rows in a tile: three AVX-512 or six AVX2 registers of lanes.
@@ -424,10 +424,10 @@ const CENTRE_ROWS: usize = 1024;
 /// to work about: each column's mean over some of the rows, rounded to about a sixteenth of the
 /// column's spread. A number of few bits keeps x - centre exact for integers and other coarse data:
 /// their ties stay ties.
-pub(crate) fn centre(rows: &[f32], dim: usize, columns: Range<usize>) -> Vec<f32> {
+pub(crate) fn centre(rows: &[f32], dim: usize, columns: Range<usize>) -> Result<Vec<f32>> {
     let n = rows.len() / dim;
     if uses_differences(columns.len()) || n == 0 {
-        return vec![0.0; columns.len()];
+        return filled(columns.len(), 0.0, "the centre");
     }
     let of_column = |column: usize| {
         let values = rows[column..].iter().step_by(dim * n.div_ceil(CENTRE_ROWS));
@@ -443,7 +443,7 @@ pub(crate) fn centre(rows: &[f32], dim: usize, columns: Range<usize>) -> Vec<f32
         let grain = ((most - least).log2().floor() - 4.0).exp2();
         ((sum / count / grain).round() * grain) as f32
     };
-    columns.map(of_column).collect()
+    collected(columns.clone().map(of_column), columns.len(), "the centre")
 }
 
 /// 48 rows of one sub-space, centred and transposed: `lanes[d * TILE + row]`.
@@ -462,8 +462,8 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
-    pub(crate) fn new(ds: usize) -> Self {
-        Self { lanes: vec![0.0; ds * TILE], norms: [0.0; TILE] }
+    pub(crate) fn new(ds: usize) -> Result<Self> {
+        Ok(Self { lanes: filled(ds * TILE, 0.0, "a tile")?, norms: [0.0; TILE] })
     }
 
     /// Takes up to 48 rows: row i is `rows[i * stride..][..ds]`, less `centre`.

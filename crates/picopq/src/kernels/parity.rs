@@ -26,8 +26,8 @@ fn normals(random: &mut LegacyRandom, len: usize) -> Vec<f32> {
 }
 
 fn run(kernels: Kernels, rows: &[f32], codewords: &[f32], ds: usize) -> Nearest {
-    let panel = Panel::new(codewords, centre(codewords, ds, 0..ds)).unwrap();
-    let mut tile = Tile::new(ds);
+    let panel = Panel::new(codewords, centre(codewords, ds, 0..ds).unwrap()).unwrap();
+    let mut tile = Tile::new(ds).unwrap();
     tile.load(kernels, rows, ds, panel.centre());
     let mut found = Nearest::new();
     kernels.nearest(&panel, tile.view(&[]), &mut found);
@@ -99,7 +99,7 @@ fn lists_of_codewords_are_searched_alike() {
         let mut integers = |len| (0..len).map(|_| random.up_to(4) as f32).collect::<Vec<f32>>();
         let coarse = (integers(TILE * ds), integers(ks * ds));
         for (rows, codewords) in [real, coarse] {
-            let middle = centre(&codewords, ds, 0..ds);
+            let middle = centre(&codewords, ds, 0..ds).unwrap();
             let panel = Panel::new(&codewords, middle.clone()).unwrap();
             for step in [1, 2, 3, 7, 100] {
                 let numbers: Vec<u32> = (0..ks as u32).step_by(step).collect();
@@ -107,7 +107,7 @@ fn lists_of_codewords_are_searched_alike() {
                     codewords.chunks_exact(ds).step_by(step).flatten().copied().collect();
                 let few = Panel::new(&chosen, middle.clone()).unwrap();
                 for kernels in Kernels::available() {
-                    let mut tile = Tile::new(ds);
+                    let mut tile = Tile::new(ds).unwrap();
                     tile.load(kernels, &rows, ds, &middle);
                     let (mut wanted, mut found) = (Nearest::new(), Nearest::new());
                     kernels.nearest(&few, tile.view(&[]), &mut wanted);
@@ -172,9 +172,9 @@ fn integers_lead_to_what_f32_leads_to() {
             (between, vec![0.5; ks * ds]),
         ];
         for (case, (rows, codewords)) in cases.iter().enumerate() {
-            let panel = Panel::new(codewords, centre(codewords, ds, 0..ds)).unwrap();
+            let panel = Panel::new(codewords, centre(codewords, ds, 0..ds).unwrap()).unwrap();
             for kernels in Kernels::available() {
-                let mut tile = Tile::new(ds);
+                let mut tile = Tile::new(ds).unwrap();
                 tile.load(kernels, rows, ds, panel.centre());
                 let [mut plain, mut found, mut codes] = [(); 3].map(|()| Nearest::new());
                 plain.crowded = PATIENCE;
@@ -198,7 +198,7 @@ fn crowded_tiles_are_left_to_f32() {
     codewords[0] = 1e4;
     let panel = Panel::new(&codewords, vec![0.0; 16]).unwrap();
     for kernels in Kernels::available().filter(|kernels| kernels.uses_integers()) {
-        let mut tile = Tile::new(16);
+        let mut tile = Tile::new(16).unwrap();
         tile.load(kernels, &codewords[16..], 16, panel.centre());
         let mut found = Nearest::new();
         for tries in 1..=2 * PATIENCE {
