@@ -243,9 +243,11 @@ where
         task.check()?;
         work(item)
     };
+    // Each item may be taken by another thread: a run of them that stayed with one would end late.
+    let spread = |items: Vec<I>| items.into_par_iter().with_max_len(1).map(&one).collect();
     let threads = if items.len() > 1 { num_threads() } else { 1 };
     if threads > 1 && rayon::current_thread_index().is_some() {
-        return items.into_par_iter().map(one).collect();
+        return spread(items);
     }
     let Some(mine) = Some(threads).filter(|&threads| threads > 1).and_then(pool) else {
         return items.into_iter().map(one).collect();
@@ -253,9 +255,9 @@ where
     let works = WORKS.get();
     match if works || items.len() <= threads { mine.crew() } else { None } {
         Some(_) if works && mine.is_busy() => items.into_iter().map(one).collect(),
-        Some(crew) if works => crew.install(|| items.into_par_iter().map(one).collect()),
+        Some(crew) if works => crew.install(|| spread(items)),
         Some(crew) => each_its_own(crew, &mine, items, one),
-        None => mine.pool.install(|| items.into_par_iter().map(one).collect()),
+        None => mine.pool.install(|| spread(items)),
     }
 }
 

@@ -414,8 +414,11 @@ impl Index {
                     with_capacity(found.clone().map(<[Keyed]>::len).sum(), "the answers")?;
                 found.for_each(|found| keyed.extend_from_slice(found));
                 if parts.len() > 1 {
+                    if k < keyed.len() {
+                        keyed.select_nth_unstable_by(k, order);
+                        keyed.truncate(k);
+                    }
                     keyed.sort_unstable_by(order);
-                    keyed.truncate(k);
                 }
                 let neighbor = |(key, id)| Neighbor { distance: metric.sign() * key, id };
                 answers.push(keyed.into_iter().map(neighbor).collect());
