@@ -36,7 +36,7 @@ def plain(
 def test_many_vectors_are_stored_as_their_codes(ks: int) -> None:
     """More than a segment of the index: they are encoded into their places."""
     vecs = np.random.default_rng(2).normal(size=(600_001, 8)).astype(np.float32)
-    model = PQ(4, ks, verbose=False).fit(vecs[:2000], iter=2)
+    model = PQ(8, ks, verbose=False).fit(vecs[:2000], iter=2)
     codes, index = model.encode(vecs), Index(model)
 
     def refuse(done: int, total: int) -> None:

@@ -399,7 +399,7 @@ impl<'a> Encoder<'a> {
         Ok(Self { panels, book, rotation, kernels })
     }
 
-    /// Rows of one task: whole blocks, of which a cheap code takes more.
+    /// Rows of one task: whole tiles, of which a cheap code takes more.
     pub(crate) fn chunk_rows(&self) -> usize {
         let work = self.book.ks * self.book.dim();
         (CHUNK_WORK / work).clamp(TILE, 64 * ENCODE_ROWS) / TILE * TILE

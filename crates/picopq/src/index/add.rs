@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::id_set::IdSet;
 use super::segment::{Ids, ROOM_ROWS, Room, SEGMENT_ROWS, Segment};
 use super::{Index, Rows, every_row, extend, sorted};
-use crate::codes::{Code, Codes, with_width};
-use crate::error::{Error, Result, filled, reserve, with_capacity};
+use crate::codes::{Code, Codes, with_codes, with_width};
+use crate::error::{Error, Result, collected, filled, reserve, with_capacity};
 use crate::pq::Encoder;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, vector_limit};
@@ -93,7 +93,7 @@ impl Index {
         let encoder = Encoder::new(book, self.quantizer.rotation(), task)?;
         let bad = AtomicBool::new(false);
         let segments = with_width!(book.ks(), T, {
-            let write = |rows: Range<usize>, room: Room<'_>| {
+            let write = |(rows, room): (Range<usize>, Room<'_>)| {
                 let mut codes = filled(rows.len() * book.m(), T::default(), "the codes")?;
                 let vectors = &vectors.as_slice()[rows.start * dim..rows.end * dim];
                 if !encoder.run(vectors, &mut codes, task)? {
@@ -104,7 +104,7 @@ impl Index {
                 Ok(())
             };
             let rows = encoder.chunk_rows().next_multiple_of(ROOM_ROWS);
-            self.laid_out(vectors.len(), rows, write, task)?
+            self.laid_out(vectors.len(), rows, |rooms| threads::map(task, rooms, write))?
         });
         if bad.into_inner() {
             return Err(vectors.fault("vectors", vector_limit(dim)));
@@ -112,13 +112,12 @@ impl Index {
         Ok(segments)
     }
 
-    /// Segments of `n` rows, whose codes `write` writes, so many rows at once.
-    fn laid_out(
+    /// Segments of `n` rows, whose codes `write` writes: into rooms of so many rows each.
+    fn laid_out<T>(
         &self,
         n: usize,
         rows: usize,
-        write: impl Fn(Range<usize>, Room<'_>) -> Result<()> + Sync,
-        task: &Task,
+        write: impl FnOnce(Vec<(Range<usize>, Room<'_>)>) -> Result<T>,
     ) -> Result<Vec<Segment>> {
         let book = self.quantizer.codebook();
         let mut segments = with_capacity(n.div_ceil(SEGMENT_ROWS), "the segments")?;
@@ -133,7 +132,7 @@ impl Index {
             let places = (first..end).step_by(rows).map(|start| start..end.min(start + rows));
             rooms.extend(places.zip(segment.rooms(rows)));
         }
-        threads::map(task, rooms, |(rows, room)| write(rows, room))?;
+        write(rooms)?;
         Ok(segments)
     }
 
@@ -152,7 +151,12 @@ impl Index {
         }
         check_ids(ids, codes.len())?;
         codes.check_below(book.ks())?;
-        self.store(Fresh::Codes(Cow::Borrowed(codes)), ids, task)
+        let fresh = if codes.len() < SEGMENT_ROWS {
+            Fresh::Codes(Cow::Borrowed(codes))
+        } else {
+            Fresh::Segments(self.written(codes, task)?)
+        };
+        self.store(fresh, ids, task)
     }
 
     /// Adds rows behind those that are stored.
@@ -197,9 +201,35 @@ impl Index {
         Ok(())
     }
 
-    /// Segments of codes and of the rows before them, which are taken out of `stored`: last segments
-    /// that are not full and not much larger than what comes behind them, so that rows which come one
-    /// by one are copied a logarithmic number of times.
+    /// Segments of many codes.
+    fn written(&self, codes: &Codes<'_>, task: &Task) -> Result<Vec<Segment>> {
+        let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
+        with_width!(ks, T, {
+            let write = |(rows, room): (Range<usize>, Room<'_>)| {
+                let (place, len) = (rows.start * m..rows.end * m, rows.len() * m);
+                let narrow: Vec<T>;
+                let codes = match T::of(codes.data()) {
+                    Some(codes) => &codes[place],
+                    None => {
+                        narrow = with_codes!(codes, |codes| {
+                            let codes = codes[place].iter();
+                            let narrow = codes.map(|code| T::from_index(code.index() as u32));
+                            collected(narrow, len, "the codes")
+                        })?;
+                        &narrow
+                    }
+                };
+                room.write(codes, &self.layout);
+                Ok(())
+            };
+            self.laid_out(codes.len(), WRITTEN_ROWS, |rooms| threads::map(task, rooms, write))
+        })
+    }
+
+    /// Segments of few codes and of the rows before them, which are taken out of `stored`: last
+    /// segments that are not full and not much larger than what comes behind them, so that rows which
+    /// come one by one are copied a logarithmic number of times. On this thread alone, which holds
+    /// the lock: in a pool, it would meanwhile take other work, which may want the lock as well.
     fn joined(
         &self,
         stored: &mut Vec<Arc<Segment>>,
@@ -208,10 +238,9 @@ impl Index {
     ) -> Result<(Vec<Arc<Segment>>, Vec<Segment>)> {
         let (m, ks) = (self.quantizer.codebook().m(), self.quantizer.codebook().ks());
         let mut n = codes.len();
-        let few = n > 0 && n < SEGMENT_ROWS;
         let mut joined = Vec::new();
         while let Some(last) =
-            stored.pop_if(|last| few && last.len() < SEGMENT_ROWS && last.len() <= 2 * n)
+            stored.pop_if(|last| n > 0 && last.len() < SEGMENT_ROWS && last.len() <= 2 * n)
         {
             n += last.len();
             joined.insert(0, last);
@@ -229,18 +258,20 @@ impl Index {
                     &all
                 }
             };
-            let write = |rows: Range<usize>, room: Room<'_>| {
-                room.write(&codes[rows.start * m..rows.end * m], &self.layout);
+            self.laid_out(n, SEGMENT_ROWS, |rooms| {
+                for (rows, room) in rooms {
+                    task.check()?;
+                    room.write(&codes[rows.start * m..rows.end * m], &self.layout);
+                }
                 Ok(())
-            };
-            self.laid_out(n, WRITTEN_ROWS, write, task)?
+            })?
         });
         Ok((joined, segments))
     }
 }
 
 /// Rows whose codes one task lays out.
-const WRITTEN_ROWS: usize = 16 * ROOM_ROWS;
+const WRITTEN_ROWS: usize = if cfg!(test) { ROOM_ROWS } else { 16 * ROOM_ROWS };
 
 fn check_ids(ids: Option<&[i64]>, n: usize) -> Result<()> {
     let Some(ids) = ids else { return Ok(()) };

@@ -134,7 +134,7 @@ impl Segment {
         Ok(Self { stored, ids: Ids::From(0), m, len })
     }
 
-    /// All room, for `rows` rows each: a multiple of [`ROOM_ROWS`].
+    /// All room, for `rows` rows each: whole blocks, but for the last.
     pub(crate) fn rooms(&mut self, rows: usize) -> impl Iterator<Item = Room<'_>> {
         let (codes, blocks) = (rows * self.m, rows / (2 * PLANE));
         let rooms: Box<dyn Iterator<Item = Room<'_>>> = match &mut self.stored {
