@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::id_set::IdSet;
 use super::segment::{Ids, ROOM_ROWS, Room, SEGMENT_ROWS, Segment};
-use super::{Index, Rows, every_row, extend, sorted};
+use super::{Index, Rows, converted, every_row, extend, sorted};
 use crate::codes::{Code, Codes, with_codes, with_width};
 use crate::error::{Error, Result, collected, filled, reserve, with_capacity};
 use crate::pq::Encoder;
 use crate::threads::{self, Task};
 use crate::vectors::{Vectors, vector_limit};
+
+/// Rows whose codes one task lays out.
+const WRITTEN_ROWS: usize = if cfg!(test) { ROOM_ROWS } else { 16 * ROOM_ROWS };
 
 /// Rows that wait to be stored in the index that encoded them: see [`Index::prepare`].
 pub struct Prepared<'a> {
@@ -212,9 +215,7 @@ impl Index {
                     Some(codes) => &codes[place],
                     None => {
                         narrow = with_codes!(codes, |codes| {
-                            let codes = codes[place].iter();
-                            let narrow = codes.map(|code| T::from_index(code.index() as u32));
-                            collected(narrow, len, "the codes")
+                            collected(converted(&codes[place]), len, "the codes")
                         })?;
                         &narrow
                     }
@@ -269,9 +270,6 @@ impl Index {
         Ok((joined, segments))
     }
 }
-
-/// Rows whose codes one task lays out.
-const WRITTEN_ROWS: usize = if cfg!(test) { ROOM_ROWS } else { 16 * ROOM_ROWS };
 
 fn check_ids(ids: Option<&[i64]>, n: usize) -> Result<()> {
     let Some(ids) = ids else { return Ok(()) };

@@ -565,10 +565,13 @@ fn every_row(segment: &Segment) -> Result<Vec<u32>> {
     Ok(rows)
 }
 
-/// Appends codes, each of which fits the narrower or wider integer.
+/// Codes, each of which fits the narrower or wider integer.
+fn converted<T: Code>(codes: &[impl Code]) -> impl Iterator<Item = T> {
+    codes.iter().map(|code| T::from_index(code.index() as u32))
+}
+
 fn extend<T: Code>(out: &mut Vec<T>, codes: &Codes<'_>) {
-    with_codes!(codes, |codes| out
-        .extend(codes.iter().map(|code| T::from_index(code.index() as u32))));
+    with_codes!(codes, |codes| out.extend(converted::<T>(&codes[..])));
 }
 
 fn sorted(ids: &[i64]) -> Result<Vec<i64>> {
