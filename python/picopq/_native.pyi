@@ -129,12 +129,15 @@ class Index:
     def reconstruct(self, ids: I64) -> F32: ...
     def search(
         self,
-        queries: F32,  # (nq, D)
+        queries: F32,  # (D,) or (nq, D)
         k: int,
         subset: Bools | I64 | None,
         progress: Report | None,
     ) -> tuple[F32, I64]:
-        """Distances and ids (nq, k): where there are fewer, infinite ones and -1."""
+        """Distances and ids, (k,) or (nq, k): where there are fewer, infinite ones and -1."""
+
+    def search_as_is(self, queries: object, k: object) -> tuple[F32, I64] | None:
+        """`search` of all rows; None where `search` does not take these arguments as they are."""
 
     def range_search(
         self, queries: F32, radius: float, subset: Bools | I64 | None, progress: Report | None

@@ -149,34 +149,37 @@ class Index:
             Original vectors: an array in which an id is a row number, or a function of ids (n,)
             that returns their vectors (n, D). The best k * factor are compared by exact distance.
         """
+        if subset is None and rerank is None and progress is None:
+            # What needs no conversion takes one call: a single query would feel the steps below.
+            found = self._native.search_as_is(queries, k)
+            if found is not None:
+                return found
         k = integer("k", k, 0)
         rows = self._queries(queries)
-        batch = rows if rows.ndim == 2 else rows.reshape(1, -1)
         # More candidates than are stored would only be padding.
         wanted = k if rerank is None else min(k * integer("factor", factor, 1), len(self))
         chosen = None if subset is None else subset_array(subset)
         with reporting(progress, "search") as report:
-            dists, ids = self._native.search(batch, min(wanted, sys.maxsize), chosen, report)
-        if rerank is not None:
-            dists, ids = self._rerank(batch, ids, k, rerank)
-        return (dists, ids) if rows.ndim == 2 else (dists[0], ids[0])
+            dists, ids = self._native.search(rows, min(wanted, sys.maxsize), chosen, report)
+        return (dists, ids) if rerank is None else self._rerank(rows, ids, k, rerank)
 
     def _queries(self, queries: ArrayLike) -> F32:
-        # Spares a single query, whose cost is felt, most of the checks.
+        # Spares a single query most of the checks.
         if isinstance(queries, np.ndarray) and _native.is_dense(queries, self._dim):
             return queries
         return vectors("queries", queries, self._dim, "D", "nq D")
 
     def _rerank(self, queries: F32, candidates: I64, k: int, rerank: Originals) -> tuple[F32, I64]:
         originals = _fetcher(rerank)
-        dists, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        for query, found, dist, best in zip(queries, candidates, dists, ids, strict=True):
+        batch, each = np.atleast_2d(queries, candidates)
+        dists, ids = np.empty((len(batch), k), np.float32), np.empty((len(batch), k), np.int64)
+        for query, found, dist, best in zip(batch, each, dists, ids, strict=True):
             known = found[found >= 0]
             vecs = vectors("rerank", originals(known), self._dim, "n D")
             if len(vecs) != len(known):
                 raise PicoPQError(f"rerank: got {len(vecs)} vectors for {len(known)} ids")
             dist[:], best[:] = _native.rerank(query, vecs, known, self._metric, k)
-        return dists, ids
+        return (dists, ids) if queries.ndim == 2 else (dists[0], ids[0])
 
     def range_search(
         self,

@@ -6,14 +6,16 @@ use std::sync::{Mutex, PoisonError};
 
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyReadonlyArray3,
+    PyReadonlyArray3, PyReadonlyArrayDyn, PyUntypedArrayMethods,
 };
 use picopq::{Codes, Filter, Metric, Neighbor, Opq, Pq, Quantizer, Vectors};
 use pyo3::prelude::*;
 
 use crate::door::{Listeners, run};
 use crate::files::{CodeArray, code_array};
-use crate::{AnyCodes, Listener, checked, codebook, collected, copied, cost, metric_of, vectors};
+use crate::{
+    AnyCodes, Listener, checked, codebook, collected, copied, cost, dense, metric_of, vectors,
+};
 
 /// Rows that a screen excludes at the price of one look-up, roughly.
 const SCREENED: usize = 16;
@@ -39,8 +41,12 @@ fn filter<'a>(subset: Option<&'a Subset<'_>>) -> PyResult<Filter<'a>> {
 /// Distances and ids, both (k,).
 type Row<'py> = (Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
 
-/// Distances and ids, both (nq, k).
-type Table<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>);
+/// Distances and ids: of one query, or both (nq, k).
+#[derive(IntoPyObject)]
+pub(crate) enum Nearest<'py> {
+    One(Row<'py>),
+    Each((Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>)),
+}
 
 type Answers<'py> =
     (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
@@ -139,18 +145,33 @@ impl Index {
     fn search<'py>(
         &self,
         py: Python<'py>,
-        queries: PyReadonlyArray2<'py, f32>,
+        queries: PyReadonlyArrayDyn<'py, f32>,
         k: usize,
         subset: Option<Subset<'py>>,
         progress: Listener<'py>,
-    ) -> PyResult<Table<'py>> {
-        let (queries, filter) = (vectors(py, &queries)?, filter(subset.as_ref())?);
-        let (dists, ids) = run(py, self.cost(queries), Listeners::new(progress, None), |task| {
-            let found = self.0.search(queries, k, filter, task)?;
+    ) -> PyResult<Nearest<'py>> {
+        let (rows, filter) = (vectors(py, &queries)?, filter(subset.as_ref())?);
+        let (dists, ids) = run(py, self.cost(rows), Listeners::new(progress, None), |task| {
+            let found = self.0.search(rows, k, filter, task)?;
             padded(&found, k, self.0.quantizer().metric())
         })?;
-        let shape = [queries.len(), k];
-        Ok((dists.into_pyarray(py).reshape(shape)?, ids.into_pyarray(py).reshape(shape)?))
+        let (dists, ids) = (dists.into_pyarray(py), ids.into_pyarray(py));
+        if queries.ndim() == 1 {
+            return Ok(Nearest::One((dists, ids)));
+        }
+        let shape = [rows.len(), k];
+        Ok(Nearest::Each((dists.reshape(shape)?, ids.reshape(shape)?)))
+    }
+
+    fn search_as_is<'py>(
+        &self,
+        py: Python<'py>,
+        queries: &Bound<'py, PyAny>,
+        k: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Nearest<'py>>> {
+        let dim = self.0.quantizer().codebook().dim();
+        let (Some(queries), Ok(k)) = (dense(queries, dim), k.extract()) else { return Ok(None) };
+        self.search(py, queries.try_readonly()?, k, None, None).map(Some)
     }
 
     fn range_search<'py>(

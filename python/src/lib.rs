@@ -10,10 +10,11 @@ mod index;
 
 use std::ffi::OsString;
 
+use numpy::ndarray::Dimension;
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayDyn, PyArrayMethods,
-    PyReadonlyArray2, PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3,
-    PyUntypedArrayMethods,
+    PyReadonlyArray, PyReadonlyArray2, PyReadonlyArray3, PyReadwriteArray1, PyReadwriteArray2,
+    PyReadwriteArray3, PyUntypedArrayMethods,
 };
 use picopq::{
     Code, Codebook, Codes, DistanceTable, Init, Metric, Neighbor, Opq, OpqOptions, Pq, PqOptions,
@@ -26,6 +27,7 @@ use door::{Listeners, run};
 use errors::to_python;
 
 type Listener<'py> = Option<Bound<'py, PyAny>>;
+type PyVectors<'py> = Bound<'py, PyArrayDyn<f32>>;
 
 /// A copy of `values`, or the error of a refused allocation.
 pub(crate) fn copied<T: Copy>(values: &[T], what: &'static str) -> picopq::Result<Vec<T>> {
@@ -50,8 +52,12 @@ pub(crate) fn checked<T>(py: Python<'_>, result: picopq::Result<T>) -> PyResult<
     result.map_err(|error| to_python(py, error))
 }
 
-fn vectors<'a>(py: Python<'_>, vecs: &'a PyReadonlyArray2<'_, f32>) -> PyResult<Vectors<'a>> {
-    checked(py, Vectors::new(vecs.as_slice()?, vecs.as_array().ncols()))
+/// Vectors (n, dim), or one (dim,).
+fn vectors<'a, D: Dimension>(
+    py: Python<'_>,
+    vecs: &'a PyReadonlyArray<'_, f32, D>,
+) -> PyResult<Vectors<'a>> {
+    checked(py, Vectors::new(vecs.as_slice()?, vecs.shape().last().copied().unwrap_or(0)))
 }
 
 fn codebook<'a>(
@@ -255,7 +261,11 @@ fn eigenvalue_allocation<'py>(
 /// Whether `value` is what the calls here want as queries (dim,) or (nq, dim), without a copy.
 #[pyfunction]
 fn is_dense(value: &Bound<'_, PyAny>, dim: usize) -> bool {
-    value.cast::<PyArrayDyn<f32>>().is_ok_and(|array| {
+    dense(value, dim).is_some()
+}
+
+fn dense<'a, 'py>(value: &'a Bound<'py, PyAny>, dim: usize) -> Option<&'a PyVectors<'py>> {
+    value.cast::<PyArrayDyn<f32>>().ok().filter(|array| {
         matches!(array.ndim(), 1 | 2)
             && array.shape().last() == Some(&dim)
             && array.is_c_contiguous()

@@ -18,10 +18,8 @@ pub(crate) fn order(a: &Keyed, b: &Keyed) -> Ordering {
 pub(crate) trait Collect {
     /// No key above this can still be an answer; `f32::INFINITY` while every key can.
     fn limit(&mut self) -> f32;
-    /// Takes an answer, unless it is none.
-    fn offer(&mut self, key: f32, id: i64) -> Result<()>;
-    /// The answers so far, and perhaps some that are none any more.
-    fn kept(&self) -> &[Keyed];
+    /// Takes an answer, unless it is none; returns whether it may be one.
+    fn offer(&mut self, key: f32, id: i64) -> Result<bool>;
     /// The answers, best first.
     fn into_sorted(self) -> Vec<Keyed>;
 }
@@ -70,10 +68,10 @@ impl Collect for Best {
     }
 
     #[inline]
-    fn offer(&mut self, key: f32, id: i64) -> Result<()> {
+    fn offer(&mut self, key: f32, id: i64) -> Result<bool> {
         let refused = self.worst.is_some_and(|worst| !order(&(key, id), &worst).is_lt());
         if self.k == 0 || refused {
-            return Ok(());
+            return Ok(false);
         }
         if self.kept.len() == self.kept.capacity() {
             self.grow()?;
@@ -82,11 +80,7 @@ impl Collect for Best {
         if self.kept.len() / 2 == self.k {
             self.settle();
         }
-        Ok(())
-    }
-
-    fn kept(&self) -> &[Keyed] {
-        &self.kept
+        Ok(true)
     }
 
     fn into_sorted(mut self) -> Vec<Keyed> {
@@ -113,17 +107,14 @@ impl Collect for Within {
         self.radius
     }
 
-    fn offer(&mut self, key: f32, id: i64) -> Result<()> {
-        if key <= self.radius {
+    fn offer(&mut self, key: f32, id: i64) -> Result<bool> {
+        let is_within = key <= self.radius;
+        if is_within {
             let more = if self.kept.is_empty() { MOST_AT_ONCE } else { 1 };
             reserve(&mut self.kept, more, "the answers within the radius")?;
             self.kept.push((key, id));
         }
-        Ok(())
-    }
-
-    fn kept(&self) -> &[Keyed] {
-        &self.kept
+        Ok(is_within)
     }
 
     fn into_sorted(mut self) -> Vec<Keyed> {
@@ -135,8 +126,8 @@ impl Collect for Within {
 /// The lowest limit that any part of a scan has reached; parts share it while they run.
 pub(crate) struct SharedLimit {
     limit: AtomicU32,
-    /// The least keys that the parts have brought together, each with its part.
-    keys: Mutex<Vec<(f32, usize)>>,
+    /// The least keys that the parts have brought together.
+    keys: Mutex<Vec<f32>>,
 }
 
 impl SharedLimit {
@@ -153,23 +144,21 @@ impl SharedLimit {
         from_sortable(self.limit.load(Relaxed))
     }
 
-    /// Lowers the limit to the k-th best of what all parts have found, of which this is one; unless
-    /// another does so now.
-    pub(crate) fn pool(&self, part: usize, found: &[Keyed], k: usize) -> Result<()> {
-        let Ok(mut keys) = self.keys.try_lock() else { return Ok(()) };
-        // An answer that is counted twice would make the limit too low.
-        keys.retain(|&(_, of)| of != part);
-        // Room for what comes later, too: a part keeps twice as many as are wanted, at most.
+    /// Lowers the limit to the k-th best of what all parts have found, of which this is new; unless
+    /// another does so now. Returns whether these keys count from now on: twice, and the limit would be
+    /// too low.
+    pub(crate) fn pool(&self, found: &[f32], k: usize) -> Result<bool> {
+        let Ok(mut keys) = self.keys.try_lock() else { return Ok(false) };
+        // Room for what comes later, too.
         let likely = if keys.capacity() == 0 { 3 * k.min(MOST_AT_ONCE) } else { 0 };
         reserve(&mut keys, found.len().max(likely), "the keys of all parts")?;
-        keys.extend(found.iter().map(|&(key, _)| (key, part)));
+        keys.extend_from_slice(found);
         if (1..=keys.len()).contains(&k) {
-            let by_key = |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0);
-            let limit = keys.select_nth_unstable_by(k - 1, by_key).1.0;
+            let limit = *keys.select_nth_unstable_by(k - 1, f32::total_cmp).1;
             keys.truncate(k);
             self.lower(limit);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -201,15 +190,28 @@ mod tests {
     #[test]
     fn a_pooled_limit_is_the_worst_of_the_best_of_all() {
         let limit = SharedLimit::new();
-        let limit_after = |part, found: &[Keyed]| {
-            limit.pool(part, found, 3).unwrap();
+        let limit_after = |found: &[f32]| {
+            assert!(limit.pool(found, 3).unwrap());
             limit.lower(f32::INFINITY)
         };
-        assert_eq!(limit_after(0, &[(5.0, 1), (1.0, 2)]), f32::INFINITY);
-        assert_eq!(limit_after(0, &[(5.0, 1), (1.0, 2)]), f32::INFINITY);
-        assert_eq!(limit_after(1, &[(4.0, 3), (6.0, 4)]), 5.0);
-        assert_eq!(limit_after(2, &[(2.0, 5), (9.0, 6)]), 4.0);
-        assert_eq!(limit_after(0, &[(0.5, 7), (1.0, 2)]), 2.0);
+        assert_eq!(limit_after(&[5.0, 1.0]), f32::INFINITY);
+        assert_eq!(limit_after(&[]), f32::INFINITY);
+        assert_eq!(limit_after(&[4.0, 6.0]), 5.0);
+        assert_eq!(limit_after(&[9.0]), 5.0);
+        assert_eq!(limit_after(&[2.0, 4.5]), 4.0);
+        assert_eq!(limit_after(&[0.5]), 2.0);
+    }
+
+    /// Who finds the keys locked keeps what it found for the next time.
+    #[test]
+    fn keys_that_are_locked_are_not_waited_for() {
+        let limit = SharedLimit::new();
+        let locked = limit.keys.lock().unwrap();
+        assert!(!limit.pool(&[1.0], 1).unwrap());
+        drop(locked);
+        assert_eq!(limit.lower(f32::INFINITY), f32::INFINITY);
+        assert!(limit.pool(&[1.0], 1).unwrap());
+        assert_eq!(limit.lower(f32::INFINITY), 1.0);
     }
 
     #[test]

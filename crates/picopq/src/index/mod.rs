@@ -52,7 +52,7 @@ use layout::Layout;
 use plain::Seeker;
 use screen::Screen;
 use segment::{Ids, SEGMENT_ROWS, Segment};
-use views::{LEAST_TILE, Tiles, blocks};
+use views::{LEAST_TILE, Tiles};
 
 /// Queries that are scanned together, at most.
 const BATCH: usize = crate::kernels::LANES;
@@ -68,7 +68,7 @@ const MIN_INTERLEAVED_ROWS: usize = 1 << 14;
 const PART_LOOKUPS: usize = 1 << 20;
 /// Look-ups of one query in a tile, through which the queries of a batch go in turn: its codes stay
 /// in the second cache.
-const TILE_LOOKUPS: usize = 1 << 20;
+const TILE_LOOKUPS: usize = 1 << 19;
 /// Answers that a batch keeps at once, for searches with a large k.
 const BATCH_ANSWERS: usize = 1 << 20;
 
@@ -481,27 +481,21 @@ impl Index {
         let metric = self.quantizer.metric();
         book.tables_into(self.quantizer.rotation(), *vectors, metric, &mut keys, task)?;
         keys.iter_mut().for_each(|key| *key *= metric.sign());
+        let few = *k <= tiles.rows(part) / ordered::ROWS_EACH;
+        let shares = (few && !tiles.is_alone()).then_some(*k);
         let mut seekers = with_capacity(vectors.len(), "the queries of a batch")?;
         for (keys, limit) in keys.chunks_exact(entries).zip(*limits) {
-            seekers.push(Seeker::new(keys, m, collect(), (limit, part))?);
+            seekers.push(Seeker::new(keys, m, collect(), limit, shares)?);
         }
         let mut scan = self.way(&seekers, tiles.rows(part))?;
-        let (mut first, mut done, mut shared) = (tiles.first(part), 0, 0);
+        let mut first = tiles.first(part);
         if let (Scan::Screen(screens), false) = (&mut scan, first.is_empty()) {
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
                 ordered::scan(seeker, screen, first, *k, kernels, task)?;
             }
-            done = blocks(first);
             first = &[];
         }
-        let shares = !tiles.is_alone() && *k <= tiles.rows(part) / ordered::ROWS_EACH;
         for view in first.iter().cloned().chain(tiles.of(part)) {
-            // What is found is worth telling as often as it was among twice as many rows.
-            if shares && done > 2 * shared {
-                seekers.iter().try_for_each(|seeker| seeker.share(*k))?;
-                shared = done;
-            }
-            done += view.blocks.len();
             if let Some(rows) = view.listed() {
                 seekers.iter_mut().try_for_each(|seeker| seeker.listed(&view, rows, task))?;
                 continue;

@@ -86,7 +86,6 @@ pub(crate) fn scan<C: Collect>(
             task.check()?;
             screen.append(seeker, view, &mut sums, first, kernels, task)?;
         }
-        seeker.share(k)?;
         // Where the limit is above what the bytes were made for, sums that saturated pass, too.
         let mut rest = &sums[..];
         for view in views {

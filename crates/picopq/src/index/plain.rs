@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::views::{CHUNK_BLOCKS, View};
 use crate::best::{Collect, Keyed, SharedLimit};
-use crate::error::{Result, filled};
+use crate::error::{Result, filled, reserve};
 use crate::kernels::BLOCK;
 use crate::table::Scan;
 use crate::threads::Task;
@@ -14,21 +14,33 @@ pub(crate) struct Seeker<'a, C> {
     keys: &'a [f32], // (m, ks)
     scan: Scan<'a>,
     answers: C,
-    shared: &'a SharedLimit,
-    /// The part of the scan.
-    part: usize,
+    limit: &'a SharedLimit,
+    /// What the other parts of the scan do not know yet.
+    news: Option<News>,
     distances: Vec<f32>,
 }
+
+/// Keys found since the last time that others were told.
+struct News {
+    k: usize,
+    keys: Vec<f32>,
+}
+
+/// One answer in so many is worth telling: it lowers the limit of all parts, which costs each of them
+/// the time of a few look-ups.
+const WORTH_TELLING: usize = 8;
 
 impl<'a, C: Collect> Seeker<'a, C> {
     pub(crate) fn new(
         keys: &'a [f32],
         m: usize,
         answers: C,
-        (shared, part): (&'a SharedLimit, usize),
+        limit: &'a SharedLimit,
+        shares: Option<usize>,
     ) -> Result<Self> {
         let distances = filled(CHUNK_BLOCKS * BLOCK, 0.0, "the distances")?;
-        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, shared, part, distances })
+        let news = shares.map(|k| News { k, keys: Vec::new() });
+        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, limit, news, distances })
     }
 
     pub(crate) fn keys(&self) -> &'a [f32] {
@@ -41,25 +53,43 @@ impl<'a, C: Collect> Seeker<'a, C> {
 
     /// What a key must not exceed to be an answer, as far as is known.
     pub(crate) fn limit(&mut self) -> f32 {
-        self.shared.lower(self.answers.limit())
+        self.limit.lower(self.answers.limit())
     }
 
-    /// Lets the other parts of the scan know what was found so far.
-    pub(crate) fn share(&self, k: usize) -> Result<()> {
-        self.shared.pool(self.part, self.answers.kept(), k)
+    /// Offers a row, which has not been offered before.
+    #[inline]
+    fn offer(&mut self, view: &View<'_>, row: usize, key: f32) -> Result<()> {
+        if self.answers.offer(key, view.segment.id(row))?
+            && let Some(news) = &mut self.news
+        {
+            reserve(&mut news.keys, 1, "the keys of a part")?;
+            news.keys.push(key);
+        }
+        Ok(())
+    }
+
+    /// Lets the other parts of the scan know what was found, if that is worth it.
+    fn tell(&mut self) -> Result<()> {
+        if let Some(News { k, keys }) = &mut self.news
+            && keys.len() > *k / WORTH_TELLING
+            && self.limit.pool(keys, *k)?
+        {
+            keys.clear();
+        }
+        Ok(())
     }
 
     /// Measures at most a chunk of rows, one after another; offers those that pass the filter.
     pub(crate) fn run(&mut self, view: &View<'_>, rows: Range<usize>) -> Result<()> {
-        let distances = &mut self.distances[..rows.len()];
-        view.segment.run(&self.scan, rows.clone(), distances);
-        let limit = self.answers.limit();
-        for (row, &key) in rows.zip(&*distances) {
+        view.segment.run(&self.scan, rows.clone(), &mut self.distances[..rows.len()]);
+        let limit = self.limit();
+        for (at, row) in rows.enumerate() {
+            let key = self.distances[at];
             if key <= limit && view.passes(row) {
-                self.answers.offer(key, view.segment.id(row))?;
+                self.offer(view, row, key)?;
             }
         }
-        Ok(())
+        self.tell()
     }
 
     /// The distances of at most a chunk of listed rows.
@@ -72,13 +102,14 @@ impl<'a, C: Collect> Seeker<'a, C> {
     /// Measures and offers at most a chunk of listed rows.
     pub(crate) fn pick(&mut self, view: &View<'_>, rows: &[u32]) -> Result<()> {
         self.measure(view, rows);
-        let limit = self.answers.limit();
-        for (&row, &key) in rows.iter().zip(&self.distances) {
+        let limit = self.limit();
+        for (at, &row) in rows.iter().enumerate() {
+            let key = self.distances[at];
             if key <= limit {
-                self.answers.offer(key, view.segment.id(row as usize))?;
+                self.offer(view, row as usize, key)?;
             }
         }
-        Ok(())
+        self.tell()
     }
 
     /// Measures every row that the view selects.
