@@ -141,6 +141,10 @@ impl SharedLimit {
         if mine < self.limit.load(Relaxed) {
             self.limit.fetch_min(mine, Relaxed);
         }
+        self.get()
+    }
+
+    pub(crate) fn get(&self) -> f32 {
         from_sortable(self.limit.load(Relaxed))
     }
 
@@ -221,7 +225,9 @@ mod tests {
         sorted.sort_by(order);
         for k in [0, 1, 2, 10, 97, 200] {
             let mut best = Best::new(k);
-            offers.iter().for_each(|&(key, id)| best.offer(key, id).unwrap());
+            for &(key, id) in &offers {
+                best.offer(key, id).unwrap();
+            }
             assert_eq!(best.into_sorted(), sorted[..k.min(97)], "k {k}");
         }
     }
@@ -261,7 +267,9 @@ mod tests {
     #[test]
     fn a_limit_may_be_late() {
         let mut best = Best::new(16);
-        (0..16).for_each(|offer| best.offer(f32::from(offer as u8), offer).unwrap());
+        for offer in 0..16_u8 {
+            best.offer(f32::from(offer), offer.into()).unwrap();
+        }
         assert_eq!(best.limit(), 15.0);
         let mut limit_after = |key| {
             best.offer(key, 99).unwrap();

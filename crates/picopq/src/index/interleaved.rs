@@ -6,11 +6,11 @@
 
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
+use super::scratch::{Scratch, Work};
 use super::views::View;
 use crate::best::Collect;
 use crate::error::{Result, filled, with_capacity};
 use crate::kernels::{BLOCK, BYTE, Entry, Kernels, LANES, Lanes};
-use crate::threads::Task;
 
 /// Rows between two looks at the limits.
 const CHUNK_ROWS: usize = 32 * BLOCK;
@@ -93,8 +93,7 @@ impl Batch {
         &mut self,
         seekers: &mut [Seeker<'_, C>],
         view: &View<'_>,
-        kernels: Kernels,
-        task: &Task,
+        Work { scratch: Scratch { distances, .. }, kernels, task }: &mut Work<'_>,
     ) -> Result<()> {
         let mut masks = [0; CHUNK_ROWS];
         let mut left = view.rows(view.blocks.clone());
@@ -105,10 +104,12 @@ impl Batch {
             let rows = left.start..left.end.min(left.start + length);
             left.start = rows.end;
             if blind {
-                seekers.iter_mut().try_for_each(|seeker| seeker.run(view, rows.clone()))?;
+                for seeker in &mut *seekers {
+                    seeker.run(view, rows.clone(), distances)?;
+                }
                 continue;
             }
-            self.aim(seekers, kernels);
+            self.aim(seekers, *kernels);
             let Some(codes) = view.segment.bytes(rows.clone()) else {
                 unreachable!("batches are made for codes of a byte");
             };
@@ -116,7 +117,7 @@ impl Batch {
             kernels.screen_batch(codes, &self.tables, &self.bounds, masks);
             for (first, masks) in rows.step_by(LOOK).zip(masks.chunks(LOOK)) {
                 if masks.iter().any(|&mask| mask != 0) {
-                    measure(seekers, view, first, masks)?;
+                    measure(seekers, view, first, masks, distances)?;
                 }
             }
         }
@@ -130,12 +131,13 @@ fn measure<C: Collect>(
     view: &View<'_>,
     first: usize,
     masks: &[u32],
+    distances: &mut [f32],
 ) -> Result<()> {
     for (row, &mask) in (first..).zip(masks) {
         let mut left = if view.passes(row) { mask } else { 0 };
         while left != 0 {
             let lane = left.trailing_zeros() as usize;
-            seekers[lane].pick(view, &[row as u32])?;
+            seekers[lane].pick(view, &[row as u32], distances)?;
             left &= left - 1;
         }
     }

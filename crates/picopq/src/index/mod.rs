@@ -24,6 +24,7 @@ mod memory;
 mod ordered;
 mod plain;
 mod rerank;
+mod scratch;
 mod screen;
 mod segment;
 #[cfg(test)]
@@ -50,9 +51,10 @@ use id_set::IdSet;
 use interleaved::Batch;
 use layout::Layout;
 use plain::Seeker;
+use scratch::{Scratch, Work};
 use screen::Screen;
 use segment::{Ids, SEGMENT_ROWS, Segment};
-use views::{LEAST_TILE, Tiles};
+use views::{LEAST_TILE, Tiles, View};
 
 /// Queries that are scanned together, at most.
 const BATCH: usize = crate::kernels::LANES;
@@ -364,7 +366,7 @@ impl Index {
         collect: impl Fn() -> C + Sync,
     ) -> Result<Vec<Vec<Neighbor>>> {
         let (book, metric) = (self.quantizer.codebook(), self.quantizer.metric());
-        let (nq, dim) = (queries.len(), queries.dim());
+        let (nq, dim, kernels) = (queries.len(), queries.dim(), Kernels::active()?);
         book.check_dim("queries", dim)?;
         queries.check("queries", vector_limit(dim), task)?;
         let rows = self.rows.load_full();
@@ -402,7 +404,9 @@ impl Index {
         );
         task.begin(items.len() as u64);
         let found = threads::map(task, items, |(batch, part)| {
-            let found = self.scan_part(batch, part, &collect, task)?;
+            let found = Scratch::lend(|scratch| {
+                self.scan_part(batch, part, &collect, &mut Work { scratch, kernels, task })
+            })?;
             task.advance(1);
             Ok(found)
         })?;
@@ -468,18 +472,18 @@ impl Index {
         batch: &Queries<'_>,
         part: usize,
         collect: &impl Fn() -> C,
-        task: &Task,
+        work: &mut Work<'_>,
     ) -> Result<Vec<Vec<Keyed>>> {
         let Queries { vectors, limits, k, tiles } = batch;
         if tiles.are_taken(part) {
             return filled(vectors.len(), Vec::new(), "the answers");
         }
-        let (book, kernels) = (self.quantizer.codebook(), Kernels::active()?);
+        let book = self.quantizer.codebook();
         let (m, entries) = (book.m(), book.m() * book.ks());
         let what = "the distance tables";
         let mut keys = filled(size(&[vectors.len(), entries], what)?, 0.0, what)?;
         let metric = self.quantizer.metric();
-        book.tables_into(self.quantizer.rotation(), *vectors, metric, &mut keys, task)?;
+        book.tables_into(self.quantizer.rotation(), *vectors, metric, &mut keys, work.task)?;
         keys.iter_mut().for_each(|key| *key *= metric.sign());
         let few = *k <= tiles.rows(part) / ordered::ROWS_EACH;
         let shares = (few && !tiles.is_alone()).then_some(*k);
@@ -491,24 +495,13 @@ impl Index {
         let mut first = tiles.first(part);
         if let (Scan::Screen(screens), false) = (&mut scan, first.is_empty()) {
             for (seeker, screen) in seekers.iter_mut().zip(screens) {
-                ordered::scan(seeker, screen, first, *k, kernels, task)?;
+                ordered::scan(seeker, screen, first, *k, work)?;
             }
             first = &[];
         }
         for view in first.iter().cloned().chain(tiles.of(part)) {
-            if let Some(rows) = view.listed() {
-                seekers.iter_mut().try_for_each(|seeker| seeker.listed(&view, rows, task))?;
-                continue;
-            }
-            match &mut scan {
-                Scan::Plain => seekers.iter_mut().try_for_each(|seeker| seeker.all(&view, task))?,
-                Scan::Interleaved(batch) => batch.scan(&mut seekers, &view, kernels, task)?,
-                Scan::Screen(screens) => {
-                    for (seeker, screen) in seekers.iter_mut().zip(screens) {
-                        screen::scan(seeker, screen, &view, kernels, task)?;
-                    }
-                }
-            }
+            scan.take(&mut seekers, &view, work)?;
+            seekers.iter_mut().try_for_each(Seeker::tell)?;
         }
         Ok(seekers.into_iter().map(Seeker::into_sorted).collect())
     }
@@ -551,6 +544,29 @@ enum Scan {
     Plain,
     Screen(Vec<Screen>),
     Interleaved(Batch),
+}
+
+impl Scan {
+    /// Takes the queries through a view.
+    fn take<C: Collect>(
+        &mut self,
+        seekers: &mut [Seeker<'_, C>],
+        view: &View<'_>,
+        work: &mut Work<'_>,
+    ) -> Result<()> {
+        let Work { scratch: Scratch { distances, .. }, task, .. } = work;
+        let mut each = seekers.iter_mut();
+        if let Some(rows) = view.listed() {
+            return each.try_for_each(|seeker| seeker.listed(view, rows, distances, task));
+        }
+        match self {
+            Self::Plain => each.try_for_each(|seeker| seeker.all(view, distances, task)),
+            Self::Interleaved(batch) => batch.scan(seekers, view, work),
+            Self::Screen(screens) => each
+                .zip(screens)
+                .try_for_each(|(seeker, screen)| screen::scan(seeker, screen, view, work)),
+        }
+    }
 }
 
 fn every_row(segment: &Segment) -> Result<Vec<u32>> {

@@ -14,13 +14,13 @@
 //! ```
 
 use super::plain::Seeker;
+use super::scratch::Work;
 use super::screen::{self, Screen};
 use super::segment::SEGMENT_ROWS;
 use super::views::View;
 use crate::best::Collect;
 use crate::error::{Result, collected, with_capacity};
-use crate::kernels::{Kernels, PLANE_MASKS};
-use crate::threads::Task;
+use crate::kernels::PLANE_MASKS;
 
 /// With fewer rows for each answer there is little to gain.
 pub(crate) const ROWS_EACH: usize = 1 << 8;
@@ -61,19 +61,18 @@ pub(crate) fn scan<C: Collect>(
     screen: &mut Screen,
     views: &[View<'_>],
     k: usize,
-    kernels: Kernels,
-    task: &Task,
+    work: &mut Work<'_>,
 ) -> Result<()> {
-    let likely = likely(seeker, views, k)?;
+    let likely = likely(seeker, views, k, &mut work.scratch.distances)?;
     for views in views.chunks(SPAN) {
         let bound = screen.aim(likely.min(seeker.limit()));
-        let sample = bound.map(|bound| (bound, screen.sample(views, COUNTED, kernels)));
+        let sample = bound.map(|bound| (bound, screen.sample(views, COUNTED, work)));
         let Some((_, counts)) = sample.filter(|(bound, counts)| {
             let all = counts[usize::from(u8::MAX)];
             EXCLUDED * (all - counts[usize::from(*bound)]) >= all
         }) else {
             for view in views {
-                screen::scan(seeker, screen, view, kernels, task)?;
+                screen::scan(seeker, screen, view, work)?;
             }
             continue;
         };
@@ -83,14 +82,15 @@ pub(crate) fn scan<C: Collect>(
         let blocks = |view: &View<'_>| screen::parts(&view.blocks, PLANE_MASKS).len();
         let mut sums = with_capacity(views.iter().map(blocks).sum(), "the sums of the rows")?;
         for view in views {
-            task.check()?;
-            screen.append(seeker, view, &mut sums, first, kernels, task)?;
+            work.task.check()?;
+            screen.append(seeker, view, &mut sums, first, work)?;
         }
+        seeker.tell()?;
         // Where the limit is above what the bytes were made for, sums that saturated pass, too.
         let mut rest = &sums[..];
         for view in views {
             let (mine, others) = rest.split_at(blocks(view));
-            screen.pick(seeker, view, mine, first + 1, kernels, task)?;
+            screen.pick(seeker, view, mine, first + 1, work)?;
             rest = others;
         }
     }
@@ -99,14 +99,20 @@ pub(crate) fn scan<C: Collect>(
 
 /// A distance that `k` rows will hardly exceed, by that of rows here and there. It is no limit: where
 /// it is too low, more rows are measured than need be.
-fn likely<C: Collect>(seeker: &mut Seeker<'_, C>, views: &[View<'_>], k: usize) -> Result<f32> {
+fn likely<C: Collect>(
+    seeker: &Seeker<'_, C>,
+    views: &[View<'_>],
+    k: usize,
+    room: &mut [f32],
+) -> Result<f32> {
     let rows: usize = views.iter().map(View::len).sum();
     let step = rows.div_ceil(SAMPLE).max(1);
     let mut distances = with_capacity(SAMPLE + views.len(), "the distances of some rows")?;
     for view in views {
         let rows = view.rows(view.blocks.clone()).step_by(step);
         let rows: Vec<u32> = collected(rows.map(|row| row as u32), SAMPLE, "some rows")?;
-        distances.extend_from_slice(seeker.measure(view, &rows));
+        seeker.measure(view, &rows, room);
+        distances.extend_from_slice(&room[..rows.len()]);
     }
     let rank = SAMPLED.max(2 * k.saturating_mul(distances.len()) / rows.max(1));
     if rank >= distances.len() {

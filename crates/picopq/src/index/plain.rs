@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::views::{CHUNK_BLOCKS, View};
 use crate::best::{Collect, Keyed, SharedLimit};
-use crate::error::{Result, filled, reserve};
+use crate::error::{Result, reserve};
 use crate::kernels::BLOCK;
 use crate::table::Scan;
 use crate::threads::Task;
@@ -17,7 +17,6 @@ pub(crate) struct Seeker<'a, C> {
     limit: &'a SharedLimit,
     /// What the other parts of the scan do not know yet.
     news: Option<News>,
-    distances: Vec<f32>,
 }
 
 /// Keys found since the last time that others were told.
@@ -38,9 +37,8 @@ impl<'a, C: Collect> Seeker<'a, C> {
         limit: &'a SharedLimit,
         shares: Option<usize>,
     ) -> Result<Self> {
-        let distances = filled(CHUNK_BLOCKS * BLOCK, 0.0, "the distances")?;
         let news = shares.map(|k| News { k, keys: Vec::new() });
-        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, limit, news, distances })
+        Ok(Self { keys, scan: Scan::new(keys, m)?, answers, limit, news })
     }
 
     pub(crate) fn keys(&self) -> &'a [f32] {
@@ -60,72 +58,94 @@ impl<'a, C: Collect> Seeker<'a, C> {
     #[inline]
     fn offer(&mut self, view: &View<'_>, row: usize, key: f32) -> Result<()> {
         if self.answers.offer(key, view.segment.id(row))?
-            && let Some(news) = &mut self.news
+            && let Some(News { keys, .. }) = &mut self.news
+            && key < self.limit.get()
         {
-            reserve(&mut news.keys, 1, "the keys of a part")?;
-            news.keys.push(key);
+            reserve(keys, 1, "the keys of a part")?;
+            keys.push(key);
         }
         Ok(())
     }
 
     /// Lets the other parts of the scan know what was found, if that is worth it.
-    fn tell(&mut self) -> Result<()> {
-        if let Some(News { k, keys }) = &mut self.news
-            && keys.len() > *k / WORTH_TELLING
-            && self.limit.pool(keys, *k)?
-        {
-            keys.clear();
+    pub(crate) fn tell(&mut self) -> Result<()> {
+        let Some(News { k, keys }) = &mut self.news else { return Ok(()) };
+        if keys.len() > *k / WORTH_TELLING {
+            let limit = self.answers.limit();
+            keys.retain(|&key| key <= limit);
+            if self.limit.pool(keys, *k)? {
+                keys.clear();
+            }
         }
         Ok(())
     }
 
     /// Measures at most a chunk of rows, one after another; offers those that pass the filter.
-    pub(crate) fn run(&mut self, view: &View<'_>, rows: Range<usize>) -> Result<()> {
-        view.segment.run(&self.scan, rows.clone(), &mut self.distances[..rows.len()]);
-        let limit = self.limit();
-        for (at, row) in rows.enumerate() {
-            let key = self.distances[at];
+    pub(crate) fn run(
+        &mut self,
+        view: &View<'_>,
+        rows: Range<usize>,
+        distances: &mut [f32],
+    ) -> Result<()> {
+        let distances = &mut distances[..rows.len()];
+        view.segment.run(&self.scan, rows.clone(), distances);
+        let limit = self.answers.limit();
+        for (row, &key) in rows.zip(&*distances) {
             if key <= limit && view.passes(row) {
                 self.offer(view, row, key)?;
             }
         }
-        self.tell()
+        Ok(())
     }
 
     /// The distances of at most a chunk of listed rows.
-    pub(crate) fn measure(&mut self, view: &View<'_>, rows: &[u32]) -> &[f32] {
-        let distances = &mut self.distances[..rows.len()];
-        view.segment.pick(&self.scan, rows, distances);
-        distances
+    pub(crate) fn measure(&self, view: &View<'_>, rows: &[u32], distances: &mut [f32]) {
+        view.segment.pick(&self.scan, rows, &mut distances[..rows.len()]);
     }
 
     /// Measures and offers at most a chunk of listed rows.
-    pub(crate) fn pick(&mut self, view: &View<'_>, rows: &[u32]) -> Result<()> {
-        self.measure(view, rows);
-        let limit = self.limit();
-        for (at, &row) in rows.iter().enumerate() {
-            let key = self.distances[at];
+    pub(crate) fn pick(
+        &mut self,
+        view: &View<'_>,
+        rows: &[u32],
+        distances: &mut [f32],
+    ) -> Result<()> {
+        self.measure(view, rows, distances);
+        let limit = self.answers.limit();
+        for (&row, &key) in rows.iter().zip(&*distances) {
             if key <= limit {
                 self.offer(view, row as usize, key)?;
             }
         }
-        self.tell()
+        Ok(())
     }
 
     /// Measures every row that the view selects.
-    pub(crate) fn all(&mut self, view: &View<'_>, task: &Task) -> Result<()> {
+    pub(crate) fn all(
+        &mut self,
+        view: &View<'_>,
+        distances: &mut [f32],
+        task: &Task,
+    ) -> Result<()> {
         for blocks in view.chunks() {
             task.check()?;
-            self.run(view, view.rows(blocks))?;
+            self.run(view, view.rows(blocks), distances)?;
         }
         Ok(())
     }
 
     /// Measures the rows of a list.
-    pub(crate) fn listed(&mut self, view: &View<'_>, rows: &[u32], task: &Task) -> Result<()> {
+    pub(crate) fn listed(
+        &mut self,
+        view: &View<'_>,
+        rows: &[u32],
+        distances: &mut [f32],
+        task: &Task,
+    ) -> Result<()> {
         for rows in rows.chunks(CHUNK_BLOCKS * BLOCK) {
             task.check()?;
-            self.pick(view, rows)?;
+            self.pick(view, rows, distances)?;
+            self.tell()?;
         }
         Ok(())
     }

@@ -18,14 +18,14 @@ use std::ops::{Range, RangeInclusive};
 use super::bands::{BANDS, Plane};
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
+use super::scratch::{CHUNK, Chunk, Scratch, Work};
 use super::segment::Screened;
 use super::views::{CHUNK_BLOCKS, View};
 use crate::best::Collect;
-use crate::error::{Result, filled, reserve, with_capacity};
+use crate::error::{Result, reserve, with_capacity};
 use crate::kernels::{
-    BLOCK, Band, COLUMNS, COLUMNS_MASKS, Kernels, LISTED, PLANE_MASKS, Sieve, Step, Sums,
+    BLOCK, Band, COLUMNS, COLUMNS_MASKS, Kernels, PLANE_MASKS, Sieve, Step, Sums,
 };
-use crate::threads::Task;
 
 /// With more than one row in so many left, measuring all in turn is faster than those.
 const MANY: usize = 3;
@@ -35,13 +35,6 @@ const FIRST_BLOCKS: usize = 8;
 /// one by one.
 const FIRST_BANDS: usize = 5;
 const LEAST_BANDS: usize = 2;
-/// Blocks of a plane in a chunk.
-const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
-
-/// Room for rows that are kept, more than are left as a rule. What grows from little may lie in the
-/// memory of another thread, which then waits, or has to be waited for, when it grows.
-const KEPT: usize = 1 << 12;
-
 /// How many rows have at most each sum.
 pub(crate) type Counts = [usize; 1 << u8::BITS];
 
@@ -51,19 +44,8 @@ pub(crate) struct Screen {
     width: usize,
     bound: Bound,
     table: Table,
-    chunk: Chunk,
-    /// The sums of a chunk's blocks, whole for those that are left.
-    sums: Vec<Sums>,
     /// Blocks of rows that came before, as far as the next chunk's length depends on it.
     seen: usize,
-    listed: Vec<u32>,
-}
-
-/// What a screen finds in a chunk.
-struct Chunk {
-    /// Those of its blocks that are left.
-    blocks: [u32; CHUNK],
-    rows: Vec<u32>, // room for every row
 }
 
 /// A query's bytes for each codeword, or group of them.
@@ -109,13 +91,7 @@ impl Screen {
             keys,
             width,
             table: Table { entries, band: band * width, order },
-            chunk: Chunk {
-                blocks: [0; CHUNK],
-                rows: filled(CHUNK_BLOCKS * BLOCK + LISTED, 0, "the rows that are left")?,
-            },
-            sums: filled(CHUNK, Sums::default(), "the sums of a chunk")?,
             seen: 0,
-            listed: with_capacity(KEPT, "the rows that are left")?,
         })
     }
 
@@ -134,10 +110,11 @@ impl Screen {
 
     /// The rows of some blocks that pass, of which the segment may lack the last; returns how many.
     fn pass(
-        &mut self,
+        &self,
         screened: Screened<'_>,
         blocks: &Range<usize>,
         bound: u8,
+        Scratch { chunk, sums, .. }: &mut Scratch,
         kernels: Kernels,
     ) -> usize {
         match screened {
@@ -146,42 +123,30 @@ impl Screen {
                 let blocks = parts(blocks, PLANE_MASKS);
                 if let [band] = bands[..count] {
                     let blocks = blocks.start as u32..blocks.end as u32;
-                    return kernels.screen_plane(band, blocks, bound, &mut self.chunk.rows);
+                    return kernels.screen_plane(band, blocks, bound, &mut chunk.rows);
                 }
-                let (bands, sums) = (&bands[..count], &mut self.sums[..]);
-                let left = self.chunk.add_up(bands, &blocks, sums, bound, kernels);
-                self.chunk.list(left, (blocks.start, sums), 0..=bound, kernels)
+                let left = chunk.add_up(&bands[..count], &blocks, sums, bound, kernels);
+                chunk.list(left, (blocks.start, sums), 0..=bound, kernels)
             }
             Screened::Columns(columns) => {
                 let blocks = parts(blocks, COLUMNS_MASKS);
                 let sieve = Sieve { entries: &self.table.entries, bound };
                 let columns = columns.of_blocks(blocks.clone());
-                let count = kernels.screen_columns(columns, sieve, &mut self.chunk.rows);
+                let count = kernels.screen_columns(columns, sieve, &mut chunk.rows);
                 let first = (blocks.start * COLUMNS) as u32;
-                self.chunk.rows[..count].iter_mut().for_each(|row| *row += first);
+                chunk.rows[..count].iter_mut().for_each(|row| *row += first);
                 count
             }
         }
     }
 
-    /// Measures the rows that are left of a chunk, of which so many are listed.
-    fn refine<C: Collect>(
-        &mut self,
-        seeker: &mut Seeker<'_, C>,
-        view: &View<'_>,
-        chunk: Range<usize>,
-        listed: usize,
-    ) -> Result<()> {
-        let rows = &mut self.chunk.rows[..listed];
-        let count = view.select(rows);
-        if count * MANY > chunk.len() * BLOCK {
-            return seeker.run(view, view.rows(chunk));
-        }
-        seeker.pick(view, &rows[..count])
-    }
-
     /// How many rows of one block in so many have at most each sum.
-    pub(crate) fn sample(&mut self, views: &[View<'_>], step: usize, kernels: Kernels) -> Counts {
+    pub(crate) fn sample(
+        &self,
+        views: &[View<'_>],
+        step: usize,
+        Work { scratch: Scratch { chunk, sums, .. }, kernels, .. }: &mut Work<'_>,
+    ) -> Counts {
         let mut counts = [[0; 1 << u8::BITS]; 4];
         for view in views {
             let plane = plane(view);
@@ -189,8 +154,8 @@ impl Screen {
             let blocks = parts(&view.blocks, PLANE_MASKS).step_by(step);
             blocks.clone().for_each(|block| plane.fetch(block));
             for block in blocks {
-                let (bands, sums) = (&bands[..count], &mut self.sums[..]);
-                self.chunk.add_up(bands, &(block..block + 1), sums, u8::MAX, kernels);
+                let bands = &bands[..count];
+                chunk.add_up(bands, &(block..block + 1), sums, u8::MAX, *kernels);
                 // Many sums are equal: an addition to one of four counts does not wait for the last.
                 for sums in sums[0].as_flattened().as_chunks::<4>().0 {
                     for (counts, &sum) in counts.iter_mut().zip(sums) {
@@ -209,50 +174,50 @@ impl Screen {
     /// Appends the sums of the view's rows, and of those beyond the segment in its last block; measures
     /// the rows whose sums are at most `most`.
     pub(crate) fn append<C: Collect>(
-        &mut self,
+        &self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
         sums: &mut Vec<Sums>,
         most: u8,
-        kernels: Kernels,
-        task: &Task,
+        Work { scratch, kernels, task }: &mut Work<'_>,
     ) -> Result<()> {
+        let Scratch { distances, chunk, sums: some, listed } = &mut **scratch;
         let (bands, count) = self.table.bands(plane(view));
-        self.listed.clear();
+        listed.clear();
         for blocks in view.chunks() {
             let blocks = parts(&blocks, PLANE_MASKS);
-            let mine = &mut self.sums[..blocks.len()];
-            let left = self.chunk.add_up(&bands[..count], &blocks, mine, most, kernels);
+            let mine = &mut some[..blocks.len()];
+            let left = chunk.add_up(&bands[..count], &blocks, mine, most, *kernels);
             sums.extend_from_slice(mine);
-            let count = self.chunk.list(left, (blocks.start, mine), 0..=most, kernels);
-            self.chunk.keep(view, count, &mut self.listed)?;
+            let count = chunk.list(left, (blocks.start, mine), 0..=most, *kernels);
+            chunk.keep(view, count, listed)?;
         }
-        seeker.listed(view, &self.listed, task)
+        seeker.listed(view, listed, distances, task)
     }
 
     /// Measures the view's rows whose sums are at least `least`, unless the limit excludes them.
     pub(crate) fn pick<C: Collect>(
-        &mut self,
+        &self,
         seeker: &mut Seeker<'_, C>,
         view: &View<'_>,
         sums: &[Sums],
         least: u8,
-        kernels: Kernels,
-        task: &Task,
+        Work { scratch, kernels, task }: &mut Work<'_>,
     ) -> Result<()> {
         let range = least..=self.bound.of(seeker.limit());
         if range.is_empty() {
             return Ok(());
         }
-        self.listed.clear();
+        let Scratch { distances, chunk, listed, .. } = &mut **scratch;
+        listed.clear();
         for (blocks, sums) in view.chunks().zip(sums.chunks(CHUNK)) {
             let blocks = parts(&blocks, PLANE_MASKS);
-            self.chunk.begin(&blocks);
+            chunk.begin(&blocks);
             let all = blocks.len();
-            let count = self.chunk.list(all, (blocks.start, sums), range.clone(), kernels);
-            self.chunk.keep(view, count, &mut self.listed)?;
+            let count = chunk.list(all, (blocks.start, sums), range.clone(), *kernels);
+            chunk.keep(view, count, listed)?;
         }
-        seeker.listed(view, &self.listed, task)
+        seeker.listed(view, listed, distances, task)
     }
 }
 
@@ -332,8 +297,7 @@ pub(crate) fn scan<C: Collect>(
     seeker: &mut Seeker<'_, C>,
     screen: &mut Screen,
     view: &View<'_>,
-    kernels: Kernels,
-    task: &Task,
+    Work { scratch, kernels, task }: &mut Work<'_>,
 ) -> Result<()> {
     let mut left = view.blocks.clone();
     while !left.is_empty() {
@@ -344,14 +308,22 @@ pub(crate) fn scan<C: Collect>(
         left.start = blocks.end;
         screen.seen = length + screen.seen.min(CHUNK_BLOCKS);
         let Some(bound) = screen.aim(limit) else {
-            seeker.run(view, view.rows(blocks))?;
+            seeker.run(view, view.rows(blocks), &mut scratch.distances)?;
             continue;
         };
         let Some(screened) = view.segment.screened() else {
             unreachable!("screens are made for codes of at most a byte");
         };
-        let listed = screen.pass(screened, &blocks, bound, kernels);
-        screen.refine(seeker, view, blocks, listed)?;
+        let passed = screen.pass(screened, &blocks, bound, scratch, *kernels);
+        let Scratch { distances, chunk, .. } = &mut **scratch;
+        let rows = &mut chunk.rows[..passed];
+        let count = view.select(rows);
+        if count * MANY > blocks.len() * BLOCK {
+            seeker.run(view, view.rows(blocks), distances)?;
+        } else {
+            seeker.pick(view, &rows[..count], distances)?;
+        }
+        seeker.tell()?;
     }
     Ok(())
 }
