@@ -157,7 +157,7 @@ impl Screen {
                 let bands = &bands[..count];
                 chunk.add_up(bands, &(block..block + 1), sums, u8::MAX, *kernels);
                 // Many sums are equal: an addition to one of four counts does not wait for the last.
-                for sums in sums[0].as_flattened().as_chunks::<4>().0 {
+                for sums in sums[0].0.as_flattened().as_chunks::<4>().0 {
                     for (counts, &sum) in counts.iter_mut().zip(sums) {
                         counts[usize::from(sum)] += 1;
                     }

@@ -37,8 +37,11 @@ const LINE: usize = 64;
 /// Codewords of an interleaved table: as many as a byte names.
 pub(crate) const BYTE: usize = 256;
 
-/// The sums of a plane's block: 64 rows of the low halves, then those of the high.
-pub(crate) type Sums = [[u8; BLOCK]; PLANE_MASKS];
+/// The sums of a plane's block: 64 rows of the low halves, then those of the high. None of these lies
+/// across two lines of the cache.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(align(64))]
+pub(crate) struct Sums(pub(crate) [[u8; BLOCK]; PLANE_MASKS]);
 
 /// Some sub-spaces of a plane, bytes (blocks, w, 64), and a query's entries for them (w, 16).
 #[derive(Clone, Copy, Default)]
@@ -303,14 +306,14 @@ mod scalar {
             }
             for band in step.bands {
                 let bytes = band.of_block(block);
-                for (row, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                for (row, sum) in sums.0.as_flattened_mut().iter_mut().enumerate() {
                     for (bytes, entries) in bytes.iter().zip(band.entries) {
                         *sum = sum.saturating_add(entries[usize::from(nibble(bytes, row))]);
                     }
                 }
             }
             blocks[left] = block;
-            left += usize::from(sums.as_flattened().iter().any(|&sum| sum <= step.bound));
+            left += usize::from(sums.0.as_flattened().iter().any(|&sum| sum <= step.bound));
         }
         left
     }
@@ -322,7 +325,7 @@ mod scalar {
         rows: &mut [u32],
     ) -> usize {
         let sums = blocks.iter().flat_map(|&block| {
-            let sums = sums[(block - first) as usize].as_flattened();
+            let sums = sums[(block - first) as usize].0.as_flattened();
             (block * (2 * PLANE) as u32..).zip(sums)
         });
         let found = sums.filter(|(_, sum)| range.contains(sum)).map(|(row, _)| row);
@@ -443,7 +446,7 @@ mod tests {
         let step = Step { bands, begins: true, first: 0, bound: u8::MAX, next: None };
         assert_eq!(kernels.add_up(step, &mut all.0, &mut all.1), count, "{what}");
         assert_eq!(all.0, blocks, "{what}");
-        let mut found = (blocks.clone(), vec![[[7; BLOCK]; PLANE_MASKS]; count]);
+        let mut found = (blocks.clone(), vec![Sums([[7; BLOCK]; PLANE_MASKS]); count]);
         let mut wanted = found.clone();
         let mut left = count;
         for (at, bands) in bands.chunks(1).enumerate() {
@@ -456,7 +459,7 @@ mod tests {
             assert_eq!(found.1, wanted.1, "{what}");
         }
         // What is left has whole sums; what is not has none within the bound.
-        let within = |sums: &Sums| sums.as_flattened().iter().any(|&sum| sum <= bound);
+        let within = |sums: &Sums| sums.0.as_flattened().iter().any(|&sum| sum <= bound);
         let whole = blocks.iter().filter(|&&block| within(&all.1[block as usize]));
         assert!(whole.eq(&wanted.0[..left]), "{what}");
         for &block in &wanted.0[..left] {
@@ -473,7 +476,7 @@ mod tests {
                 let first = random.up_to(1000) as u32;
                 let mut sum = || if random.up_to(rare) == 0 { 100 } else { 200 };
                 let sums: Vec<Sums> = (0..count)
-                    .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| sum())))
+                    .map(|_| Sums([[0; BLOCK]; PLANE_MASKS].map(|mask| mask.map(|_| sum()))))
                     .collect();
                 // All blocks, and the last of three.
                 for step in [1, 3] {
@@ -603,7 +606,7 @@ mod tests {
             let (mut blocks, mut sums) = ([0], [Sums::default()]);
             let step = Step { bands: &bands, begins: true, first: 0, bound, next: None };
             assert_eq!(scalar::add_up(step, &mut blocks, &mut sums), left);
-            let flat = sums.as_flattened().as_flattened();
+            let flat = sums[0].0.as_flattened();
             assert_eq!((flat[0], flat[64], flat[1]), (11, 12, 255));
             let mut rows = [0; 2 * PLANE];
             assert_eq!(scalar::list(&[0], (0, &sums), 11..=12, &mut rows), 2);

@@ -59,7 +59,7 @@ fn add_up_blocks<const BEGINS: bool>(
         let found = sums_of_block::<BEGINS>(step.bands, block, place);
         let [a, b, c, d] = found;
         let least = _mm256_min_epu8(_mm256_min_epu8(a, b), _mm256_min_epu8(c, d));
-        for (place, found) in place.iter_mut().zip(found) {
+        for (place, found) in place.0.iter_mut().zip(found) {
             store(place, found);
         }
         let is_left = passing(least, bound) != 0;
@@ -107,7 +107,7 @@ fn list_blocks(
     for blocks in blocks.chunks(MASKS / 2) {
         let mut taken = 0;
         for &block in blocks {
-            let sums = sums[(block - first) as usize].each_ref();
+            let sums = sums[(block - first) as usize].0.each_ref();
             let found = sums.map(|sums| passing(_mm256_sub_epi8(load(sums), least), length));
             taken = take(&mut masks, taken, found, block);
         }
@@ -161,7 +161,7 @@ fn sums_of_block<const BEGINS: bool>(
     block: u32,
     sums: &Sums,
 ) -> [__m256i; PLANE_MASKS] {
-    let mut sums = sums.each_ref().map(|sums| load(sums));
+    let mut sums = sums.0.each_ref().map(|sums| load(sums));
     if BEGINS {
         sums = [_mm256_setzero_si256(); PLANE_MASKS];
     }

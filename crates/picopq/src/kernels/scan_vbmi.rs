@@ -94,7 +94,7 @@ fn add_up_blocks<const BEGINS: bool>(
         let block = blocks[at];
         let place = &mut sums[(block - step.first) as usize];
         let [low, high] = sums_of_block::<BEGINS>(step.bands, block, place);
-        let (halves, _) = place.as_flattened_mut().as_chunks_mut::<BYTES>();
+        let (halves, _) = place.0.as_flattened_mut().as_chunks_mut::<BYTES>();
         for (half, sums) in halves.iter_mut().zip([low, high]) {
             store(half, sums);
         }
@@ -145,7 +145,7 @@ pub(super) fn shuffles_in_one_operation() -> bool {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 fn sums_of_block<const BEGINS: bool>(bands: &[Band<'_>], block: u32, sums: &Sums) -> [__m512i; 2] {
-    let (halves, _) = sums.as_flattened().as_chunks::<BYTES>();
+    let (halves, _) = sums.0.as_flattened().as_chunks::<BYTES>();
     let mut sums = [load(&halves[0]), load(&halves[1])];
     if BEGINS {
         sums = [_mm512_setzero_si512(); 2];
