@@ -85,6 +85,35 @@ def test_search_equals_a_plain_scan(kind: str, ks: int, metric: str) -> None:
     assert one[0].shape == (5,) and np.array_equal(one[1], index.search(vecs[:1], 5)[1][0])
 
 
+def test_arguments_may_have_any_form(pq: PQ, vecs: np.ndarray) -> None:
+    index = Index(pq).add(vecs[:500])
+    dense = np.ascontiguousarray(vecs[500:510], np.float32)
+    wanted = index.search(dense, 3)
+    read_only = dense.copy()
+    read_only.flags.writeable = False
+    wide = np.zeros((10, 32), np.float32)
+    wide[:, ::2] = dense
+    forms = [read_only, dense.tolist(), dense.astype(np.float64), np.asfortranarray(dense)]
+    for queries in [*forms, wide[:, ::2], dense[::-1].copy()[::-1], dense.astype(">f4")]:
+        for k in (3, np.int64(3), np.uint8(3)):
+            found = index.search(queries, k)
+            assert found[0].dtype == np.float32 and found[1].dtype == np.int64
+            assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+        one = index.search(queries[0], 3, progress=False)
+        assert all(np.array_equal(a, b[0]) for a, b in zip(one, wanted, strict=True))
+    for rerank, progress in [(None, None), (vecs, None), (None, lambda done, total: None)]:
+        for queries, shape in [(dense, (10,)), (dense[0], ()), (dense[:0], (0,))]:
+            found = index.search(queries, 0, rerank=rerank, progress=progress)
+            assert [array.shape for array in found] == [(*shape, 0)] * 2
+    for k, message in [(2.5, "want an integer"), ("3", "want an integer"), (-1, "want >= 0")]:
+        with pytest.raises(PicoPQError, match=message):
+            index.search(dense[0], k)
+    with pytest.raises(MemoryError):
+        index.search(dense, 10**30)
+    with pytest.raises(PicoPQError, match="queries has 1 value"):
+        index.search(np.where(np.arange(16) == 3, np.inf, dense[0]).astype(np.float32), 1)
+
+
 @pytest.mark.parametrize("metric", ["l2", "dot"])
 def test_range_search(metric: str) -> None:
     vecs = synthetic("clustered", 2000, 16)

@@ -25,8 +25,8 @@ struct News {
     keys: Vec<f32>,
 }
 
-/// One answer in so many is worth telling: it lowers the limit of all parts, which costs each of them
-/// the time of a few look-ups.
+/// With more than one in so many of the answers wanted found since the last time, the others are told.
+/// Less lowers their limits too little for what it costs them to look.
 const WORTH_TELLING: usize = 8;
 
 impl<'a, C: Collect> Seeker<'a, C> {

@@ -1,5 +1,5 @@
-//! What the scans of a thread write while they work. A thread keeps it: to make and to free it anew
-//! takes a few microseconds, which a short search feels.
+//! What the scans of a thread write while they work, some 90 KB. A thread keeps it for its next search:
+//! to make it anew takes some microseconds, and to free it at times dozens, which a short search feels.
 
 use std::cell::Cell;
 
@@ -16,7 +16,6 @@ pub(crate) const CHUNK: usize = CHUNK_BLOCKS / PLANE_MASKS;
 const KEPT: usize = 1 << 12;
 
 /// Room for a chunk of rows, and what is kept of several.
-#[derive(Default)]
 pub(crate) struct Scratch {
     /// Distances, one for each row.
     pub(crate) distances: Vec<f32>,
@@ -28,7 +27,6 @@ pub(crate) struct Scratch {
 }
 
 /// What a screen leaves of a chunk.
-#[derive(Default)]
 pub(crate) struct Chunk {
     pub(crate) blocks: Vec<u32>,
     /// As long as what a kernel may write for all rows.
@@ -43,13 +41,13 @@ pub(crate) struct Work<'a> {
 }
 
 thread_local! {
-    static KEPT_BY_THREAD: Cell<Option<Scratch>> = const { Cell::new(None) };
+    static OF_THREAD: Cell<Option<Scratch>> = const { Cell::new(None) };
 }
 
 impl Scratch {
-    /// Lends the thread's own to `work`; within it, another.
+    /// Lends the thread's own to `work`. A search that `work` might begin gets another.
     pub(crate) fn lend<T>(work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let mut scratch = match KEPT_BY_THREAD.take() {
+        let mut scratch = match OF_THREAD.take() {
             Some(scratch) => scratch,
             None => Self::new()?,
         };
@@ -57,7 +55,7 @@ impl Scratch {
         // What one search needed more of is not kept.
         scratch.listed.clear();
         scratch.listed.shrink_to(KEPT);
-        KEPT_BY_THREAD.set(Some(scratch));
+        OF_THREAD.set(Some(scratch));
         result
     }
 

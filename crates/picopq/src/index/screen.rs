@@ -19,7 +19,7 @@ use super::bands::{BANDS, Plane};
 use super::bound::{Aim, Bound};
 use super::plain::Seeker;
 use super::scratch::{CHUNK, Chunk, Scratch, Work};
-use super::segment::Screened;
+use super::segment::{Screened, WIDEST};
 use super::views::{CHUNK_BLOCKS, View};
 use crate::best::Collect;
 use crate::error::{Result, reserve, with_capacity};
@@ -31,6 +31,10 @@ use crate::kernels::{
 const MANY: usize = 3;
 /// Blocks of the first chunk, without which there is no limit; the others get longer as it gets lower.
 const FIRST_BLOCKS: usize = 8;
+const _: () = assert!(
+    FIRST_BLOCKS.is_multiple_of(WIDEST) && CHUNK_BLOCKS.is_multiple_of(WIDEST),
+    "a chunk begins where a screen can, or its first rows would be met twice"
+);
 /// One band in so many is added up before a look at which blocks are left, and at least so many; then
 /// one by one.
 const FIRST_BANDS: usize = 5;
