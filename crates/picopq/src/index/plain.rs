@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::views::{CHUNK_BLOCKS, View};
 use crate::best::{Collect, Keyed, SharedLimit};
-use crate::error::{Result, reserve};
+use crate::error::{Result, reserve, with_capacity};
 use crate::kernels::BLOCK;
 use crate::table::Scan;
 use crate::threads::Task;
@@ -28,6 +28,8 @@ struct News {
 /// With more than one in so many of the answers wanted found since the last time, the others are told.
 /// Less lowers their limits too little for what it costs them to look.
 const WORTH_TELLING: usize = 8;
+/// Room for what is found in a chunk, as a rule.
+const NEWS: usize = 1 << 9;
 
 impl<'a, C: Collect> Seeker<'a, C> {
     pub(crate) fn new(
@@ -37,7 +39,10 @@ impl<'a, C: Collect> Seeker<'a, C> {
         limit: &'a SharedLimit,
         shares: Option<usize>,
     ) -> Result<Self> {
-        let news = shares.map(|k| News { k, keys: Vec::new() });
+        let news = match shares {
+            Some(k) => Some(News { k, keys: with_capacity(NEWS, "the keys of a part")? }),
+            None => None,
+        };
         Ok(Self { keys, scan: Scan::new(keys, m)?, answers, limit, news })
     }
 
