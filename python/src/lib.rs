@@ -27,7 +27,6 @@ use door::{Listeners, run};
 use errors::to_python;
 
 type Listener<'py> = Option<Bound<'py, PyAny>>;
-type PyVectors<'py> = Bound<'py, PyArrayDyn<f32>>;
 
 /// A copy of `values`, or the error of a refused allocation.
 pub(crate) fn copied<T: Copy>(values: &[T], what: &'static str) -> picopq::Result<Vec<T>> {
@@ -264,7 +263,10 @@ fn is_dense(value: &Bound<'_, PyAny>, dim: usize) -> bool {
     dense(value, dim).is_some()
 }
 
-fn dense<'a, 'py>(value: &'a Bound<'py, PyAny>, dim: usize) -> Option<&'a PyVectors<'py>> {
+fn dense<'a, 'py>(
+    value: &'a Bound<'py, PyAny>,
+    dim: usize,
+) -> Option<&'a Bound<'py, PyArrayDyn<f32>>> {
     value.cast::<PyArrayDyn<f32>>().ok().filter(|array| {
         matches!(array.ndim(), 1 | 2)
             && array.shape().last() == Some(&dim)

@@ -32,6 +32,7 @@ const WORTH_TELLING: usize = 8;
 const NEWS: usize = 1 << 9;
 
 impl<'a, C: Collect> Seeker<'a, C> {
+    /// `shares`: how many answers are wanted, where other parts are to hear of what is found.
     pub(crate) fn new(
         keys: &'a [f32],
         m: usize,
